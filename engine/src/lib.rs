@@ -1,0 +1,10 @@
+//! User-space netpoll over DPDK.
+
+pub mod counters;
+pub mod ids;
+pub mod netpoll;
+pub mod port;
+mod sync;
+pub mod wire;
+
+pub use ids::{LcoreId, NumaSocket, PortId, QueueId};

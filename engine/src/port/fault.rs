@@ -1,0 +1,1 @@
+//! Fault injection as a wrapper around any port.

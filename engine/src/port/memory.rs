@@ -1,0 +1,1 @@
+//! A port in memory.
