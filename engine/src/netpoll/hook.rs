@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::ids::QueueId;
+use crate::{ids::QueueId, wire::MacAddr};
 
 /// One moment, read once a burst: both clocks in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Now {
 /// One UDP datagram, borrowed from its mbuf for the length of the hook's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
+    /// Source MAC: where a reply goes.
+    pub src_mac: MacAddr,
     /// Source address.
     pub src_ip: IpAddr,
     /// Destination address.
