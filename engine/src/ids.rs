@@ -1,6 +1,6 @@
 //! Newtypes for the small numbers that DPDK code likes to mix up.
 
-use std::fmt;
+use std::{cell::Cell, fmt, marker::PhantomData};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -33,3 +33,35 @@ id!(
     /// A NUMA node, or -1 for "any".
     NumaSocket(i32)
 );
+
+thread_local! {
+    static CURRENT_LCORE: Cell<Option<LcoreId>> = const { Cell::new(None) };
+}
+
+impl LcoreId {
+    /// The lcore that the calling thread is, if it is one: what `smp_processor_id()` is to Linux.
+    #[inline]
+    pub fn current() -> Option<LcoreId> {
+        CURRENT_LCORE.get()
+    }
+
+    /// Makes the calling thread this lcore until the guard is dropped. Whoever hands out lcore ids (the
+    /// EAL's lcores, registered threads, tests) sees to it that no two threads hold the same one.
+    pub fn enter(self) -> EnteredLcore {
+        EnteredLcore { before: CURRENT_LCORE.replace(Some(self)), _not_send: PhantomData }
+    }
+}
+
+/// The calling thread is an lcore for as long as this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct EnteredLcore {
+    before: Option<LcoreId>,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Drop for EnteredLcore {
+    fn drop(&mut self) {
+        CURRENT_LCORE.set(self.before);
+    }
+}
