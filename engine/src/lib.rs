@@ -4,6 +4,7 @@ pub mod counters;
 pub mod ids;
 pub mod netpoll;
 pub mod port;
+pub mod sink;
 mod sync;
 pub mod wire;
 
