@@ -1,5 +1,6 @@
 //! netpoll: per-port state, clients, the receive filter, ARP, sending, the poll gate.
 
+pub mod filter;
 pub mod hook;
 
 /// Why `send` refused a payload.

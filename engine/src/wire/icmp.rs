@@ -121,7 +121,7 @@ mod tests {
             let before = frame.clone();
             reply_in_place(&mut frame, ip, us);
             let reply = message(ECHO_REPLY, 0, ident, seq, &data);
-            prop_assert_eq!(Ipv4::parse(&frame[ip..], false), Ok(Ipv4 { src: dst, dst: src, ttl: 64, ..header }));
+            prop_assert_eq!(Ipv4::parse(&frame[ip..], None), Ok(Ipv4 { src: dst, dst: src, ttl: 64, ..header }));
             prop_assert_eq!(&frame[ip + 20..][..reply.len()], &reply[..]);
             prop_assert_eq!(&frame[..6], &before[6..12]);
             prop_assert_eq!(&frame[6..12], &us.0);

@@ -63,12 +63,12 @@ pub enum Ipv4Error {
 }
 
 impl Ipv4 {
-    /// Reads and checks the header at the start of `packet`, which may have Ethernet padding behind it. With
-    /// `checksum_known_good` (somebody else has checked it) the header checksum is not looked at.
+    /// Reads and checks the header at the start of `packet`, which may have Ethernet padding behind it. The header
+    /// checksum is not looked at where `verdict` already says whether it is right.
     ///
     /// A fragment is no error here: see [`Ipv4::is_fragment`].
     #[inline]
-    pub fn parse(packet: &[u8], checksum_known_good: bool) -> Result<Self, Ipv4Error> {
+    pub fn parse(packet: &[u8], verdict: Option<bool>) -> Result<Self, Ipv4Error> {
         let h = packet.first_chunk::<HEADER_LEN>().ok_or(Ipv4Error::Short)?;
         if h[0] >> 4 != 4 {
             return Err(Ipv4Error::Version);
@@ -78,7 +78,7 @@ impl Ipv4 {
             return Err(Ipv4Error::HeaderLength);
         }
         let header = packet.get(..usize::from(header_len)).ok_or(Ipv4Error::HeaderCut)?;
-        if !checksum_known_good && !checksum::is_valid(checksum::sum(header)) {
+        if !verdict.unwrap_or_else(|| checksum::is_valid(checksum::sum(header))) {
             return Err(Ipv4Error::Checksum);
         }
         let total_len = u16::from_be_bytes([h[2], h[3]]);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn known_header_both_ways() {
-        let parsed = Ipv4::parse(&packet(120), false).unwrap();
+        let parsed = Ipv4::parse(&packet(120), None).unwrap();
         let expected = Ipv4 {
             header_len: 20,
             total_len: 115,
@@ -172,29 +172,22 @@ mod tests {
 
     #[test]
     fn every_refusal() {
-        let refused = |at: usize, value: u8, good: bool| {
+        let refused = |at: usize, value: u8, verdict: Option<bool>| {
             let mut packet = packet(115);
             packet[at] = value;
-            Ipv4::parse(&packet, good).unwrap_err()
+            Ipv4::parse(&packet, verdict).unwrap_err()
         };
-        assert_eq!(Ipv4::parse(&KNOWN[..19], true), Err(Ipv4Error::Short));
-        assert_eq!(refused(0, 0x65, false), Ipv4Error::Version);
-        assert_eq!(refused(0, 0x44, false), Ipv4Error::HeaderLength);
-        assert_eq!(
-            Ipv4::parse(
-                &{
-                    let mut p = packet(59);
-                    p[0] = 0x4f;
-                    p
-                },
-                false
-            ),
-            Err(Ipv4Error::HeaderCut)
-        );
-        assert_eq!(refused(11, 0x62, false), Ipv4Error::Checksum);
-        assert_eq!(refused(3, 19, true), Ipv4Error::TotalLength);
-        assert_eq!(refused(3, 116, true), Ipv4Error::Truncated);
-        assert!(Ipv4::parse(&packet(115), false).is_ok());
+        assert_eq!(Ipv4::parse(&KNOWN[..19], Some(true)), Err(Ipv4Error::Short));
+        assert_eq!(refused(0, 0x65, None), Ipv4Error::Version);
+        assert_eq!(refused(0, 0x44, None), Ipv4Error::HeaderLength);
+        let mut cut = packet(59);
+        cut[0] = 0x4f;
+        assert_eq!(Ipv4::parse(&cut, None), Err(Ipv4Error::HeaderCut));
+        assert_eq!(refused(11, 0x62, None), Ipv4Error::Checksum);
+        assert_eq!(Ipv4::parse(&packet(115), Some(false)), Err(Ipv4Error::Checksum));
+        assert_eq!(refused(3, 19, Some(true)), Ipv4Error::TotalLength);
+        assert_eq!(refused(3, 116, Some(true)), Ipv4Error::Truncated);
+        assert!(Ipv4::parse(&packet(115), None).is_ok());
     }
 
     #[test]
@@ -202,7 +195,7 @@ mod tests {
         for (flags_offset, fragment) in [(0, false), (0x4000, false), (0x8000, false), (0x2000, true), (1, true)] {
             let mut packet = packet(115);
             packet[6..8].copy_from_slice(&u16::to_be_bytes(flags_offset));
-            assert_eq!(Ipv4::parse(&packet, true).unwrap().is_fragment(), fragment, "{flags_offset:#x}");
+            assert_eq!(Ipv4::parse(&packet, Some(true)).unwrap().is_fragment(), fragment, "{flags_offset:#x}");
         }
     }
 
@@ -239,12 +232,12 @@ mod tests {
             let header = Ipv4 { header_len: 20, total_len, id, flags_offset, ttl, protocol, src, dst };
             let mut packet = vec![0; usize::from(total_len) + padding];
             header.emit(packet.first_chunk_mut().unwrap());
-            prop_assert_eq!(Ipv4::parse(&packet, false), Ok(header));
+            prop_assert_eq!(Ipv4::parse(&packet, None), Ok(header));
         }
 
         #[test]
-        fn never_reaches_outside(packet in proptest::collection::vec(any::<u8>(), 0..100), good: bool) {
-            if let Ok(header) = Ipv4::parse(&packet, good) {
+        fn never_reaches_outside(packet in proptest::collection::vec(any::<u8>(), 0..100), verdict: Option<bool>) {
+            if let Ok(header) = Ipv4::parse(&packet, verdict) {
                 prop_assert!(header.header_len <= header.total_len && usize::from(header.total_len) <= packet.len());
             }
         }

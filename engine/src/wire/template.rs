@@ -166,7 +166,7 @@ mod tests {
             UdpTemplate::new(&flow).emit(&mut frame, &payload, ip_id).unwrap();
             let eth = Ethernet::parse(&frame).unwrap();
             prop_assert_eq!((eth.dst, eth.src, eth.ethertype), (flow.dst_mac, flow.src_mac, ETHERTYPE_IPV4));
-            let ip = Ipv4::parse(&frame[IP..], false).unwrap();
+            let ip = Ipv4::parse(&frame[IP..], None).unwrap();
             prop_assert_eq!(ip, Ipv4 {
                 header_len: 20, total_len: 28 + payload.len() as u16, id: ip_id, flags_offset: 0, ttl: 64, protocol: 17,
                 src: flow.src_ip, dst: flow.dst_ip,
@@ -213,7 +213,7 @@ mod tests {
         assert!(frame.iter().all(|&b| b == 0xee));
         template.emit(&mut frame, &long[1..], 0).unwrap();
         assert_eq!(frame[IP + 2..IP + 4], [0xff, 0xff]);
-        assert_eq!(Ipv4::parse(&frame[IP..], false).unwrap().total_len, 65_535);
+        assert_eq!(Ipv4::parse(&frame[IP..], None).unwrap().total_len, 65_535);
     }
 
     #[test]

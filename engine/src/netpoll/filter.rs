@@ -1,0 +1,419 @@
+//! netpoll_rx: what a received frame is, decided by one pure function.
+//!
+//! [`classify`] looks at a frame and says what is to be done with it: hand it to the rx hook, answer it (ARP, ICMP
+//! echo), or count it under its one [`Reason`]. The order of the checks is the protocol's: a frame with two faults
+//! counts under the outer one, and what is wrong is told before what is merely not for us.
+//!
+//! Two ways lead to the same verdict. `common` decides the frame that a log receiver gets nearly always, Ethernet
+//! without a tag, IPv4 without options, whole UDP, by a few wide loads and compares; whatever it does not let through goes
+//! to `careful`, which makes every check by itself. Nothing is accepted by the first that the second
+//! refuses, and the other way round: a property test holds them together.
+//!
+//! Choices that the protocols leave open:
+//! - A source MAC with the group bit is refused (IEEE 802.3, 3.2.3 has none), since answers would go to many. All zeros is let
+//!   through: that is what the loopback device has.
+//! - Source addresses that cannot be a host's are refused, as RFC 1122, 3.2.1.3 demands: [`ipv4::is_valid_source`]. The
+//!   destination address is only compared where the rx client names one.
+//! - A UDP checksum field of 0 is accepted whatever the NIC says of it: some report it as wrong.
+//! - A NIC's `Bad` for a UDP checksum is believed, but on kernel-backed ports software looks again, because a
+//!   partial one is `Bad` to the device's own check. A `Good` is always believed; devices say it for partial ones too, and
+//!   these are then not counted as such.
+//! - ICMP echo is answered only where frame and packet are addressed to us alone, so that nobody can make many hosts answer
+//!   at once; a request with IP options is not answered.
+//!
+//! Limits: tagged frames, IPv6 and fragments are counted, not looked into.
+
+mod reason;
+mod rules;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+pub use reason::Reason;
+pub use rules::{AddressSet, FilterRules, PortSet};
+
+use super::hook::Datagram;
+use crate::{
+    port::ChecksumVerdict,
+    wire::{
+        MacAddr,
+        arp::{Arp, ArpError},
+        checksum,
+        ethernet::{self, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet},
+        icmp::{EchoRequest, IcmpError},
+        ipv4::{self, Ipv4, Ipv4Error},
+        udp::{self, Checked, Udp, UdpError},
+        vlan,
+    },
+};
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A datagram for the rx hook.
+    Udp(UdpMeta),
+    /// A request for one of our addresses, or a reply to one of them.
+    Arp(ArpMeta),
+    /// An echo request to one of our addresses, to be answered by `wire::icmp::reply_in_place`.
+    IcmpEcho(EchoMeta),
+    /// Nothing for us.
+    Unmatched(Reason),
+}
+
+/// A datagram that passed the filter, as offsets into its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpMeta {
+    /// Source MAC.
+    pub src_mac: MacAddr,
+    /// Source address.
+    pub src_ip: IpAddr,
+    /// Destination address.
+    pub dst_ip: IpAddr,
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// VLAN id, where the frame was tagged.
+    pub vlan: Option<u16>,
+    /// The checksum was only the pseudo-header's sum, and was accepted.
+    pub partial: bool,
+    /// Where the payload starts in the frame.
+    pub payload_at: u16,
+    /// Bytes of the payload.
+    pub payload_len: u16,
+}
+
+impl UdpMeta {
+    /// The payload in `frame`, which must be the frame that was classified (of another, no more than it holds).
+    #[inline]
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let start = usize::from(self.payload_at);
+        frame.get(start..start + usize::from(self.payload_len)).unwrap_or_default()
+    }
+
+    /// The datagram in `frame`, which must be the frame that was classified.
+    #[inline]
+    pub fn datagram<'a>(&self, frame: &'a [u8]) -> Datagram<'a> {
+        let UdpMeta { src_mac, src_ip, dst_ip, src_port, dst_port, vlan, .. } = *self;
+        Datagram { src_mac, src_ip, dst_ip, src_port, dst_port, vlan, payload: self.payload(frame) }
+    }
+}
+
+/// An ARP request or reply that passed the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArpMeta {
+    /// Where its body starts in the frame.
+    pub at: u16,
+    /// VLAN id, where the frame was tagged.
+    pub vlan: Option<u16>,
+    /// The body.
+    pub arp: Arp,
+}
+
+/// An ICMP echo request that passed the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EchoMeta {
+    /// Where the IPv4 header starts in the frame.
+    pub ip_at: u16,
+    /// Who asks.
+    pub src_ip: Ipv4Addr,
+}
+
+/// Says what `frame` is. `contiguous` says whether it is all of it, the verdicts are the NIC's.
+///
+/// Pure: any thread, no allocation, time bounded by the length of the frame.
+#[inline]
+pub fn classify(
+    frame: &[u8],
+    contiguous: bool,
+    ip_verdict: ChecksumVerdict,
+    udp_verdict: ChecksumVerdict,
+    rules: &FilterRules,
+) -> Verdict {
+    match common(frame, contiguous, ip_verdict, udp_verdict, rules) {
+        Some(meta) => Verdict::Udp(meta),
+        None => careful(frame, contiguous, ip_verdict, udp_verdict, rules).unwrap_or_else(Verdict::Unmatched),
+    }
+}
+
+/// Bytes of the headers of the common frame.
+const COMMON_LEN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + udp::HEADER_LEN;
+
+/// The common frame, if this is one and it is for the hook; `None` says nothing at all.
+#[inline]
+fn common(
+    frame: &[u8],
+    contiguous: bool,
+    ip_verdict: ChecksumVerdict,
+    udp_verdict: ChecksumVerdict,
+    rules: &FilterRules,
+) -> Option<UdpMeta> {
+    let h = frame.first_chunk::<COMMON_LEN>()?;
+    let dst_mac = MacAddr(bytes(h, 0));
+    let src_ip: [u8; 4] = bytes(h, 26);
+    let dst_ip: [u8; 4] = bytes(h, 30);
+    let total_len = usize::from(be16(h, 16));
+    // All of these nearly always hold, so they are joined without a branch for each.
+    let usual = contiguous
+        & rules.rx_client
+        & ((dst_mac == rules.mac) | (dst_mac == MacAddr::BROADCAST))
+        & (h[6] & 1 == 0)
+        // EtherType IPv4, version 4, header of 5 words; then no fragment, protocol UDP. (Between: TOS, lengths, id, TTL.)
+        & (be32(h, 12) >> 8 == 0x08_0045)
+        & (be32(h, 20) & 0x3fff_00ff == u32::from(ipv4::PROTOCOL_UDP))
+        & (total_len >= ipv4::HEADER_LEN + udp::HEADER_LEN)
+        & (total_len <= frame.len() - ethernet::HEADER_LEN)
+        & (usize::from(be16(h, 38)) + ipv4::HEADER_LEN == total_len)
+        // The sources that need no second look: 1.0.0.0 to 223.255.255.255 without 127.0.0.0/8.
+        & (src_ip[0].wrapping_sub(1) < 223)
+        & (src_ip[0] != 127);
+    if !usual {
+        return None;
+    }
+    let (src_ip, dst_ip, dst_port) = (Ipv4Addr::from(src_ip), Ipv4Addr::from(dst_ip), be16(h, 36));
+    let header_good = match ip_verdict {
+        ChecksumVerdict::Good => true,
+        ChecksumVerdict::Unknown => checksum::is_valid(checksum::sum(&bytes::<20>(h, 14))),
+        ChecksumVerdict::Bad => false,
+    };
+    if !header_good || !wanted(src_ip, dst_ip, dst_port, rules) {
+        return None;
+    }
+    let datagram = &frame[34..ethernet::HEADER_LEN + total_len];
+    let partial = udp_checksum(bytes(h, 40), datagram, src_ip, dst_ip, udp_verdict, rules).ok()?;
+    Some(UdpMeta {
+        src_mac: MacAddr(bytes(h, 6)),
+        src_ip: IpAddr::V4(src_ip),
+        dst_ip: IpAddr::V4(dst_ip),
+        src_port: be16(h, 34),
+        dst_port,
+        vlan: None,
+        partial,
+        payload_at: COMMON_LEN as u16,
+        payload_len: (total_len - ipv4::HEADER_LEN - udp::HEADER_LEN) as u16,
+    })
+}
+
+/// Step 7 as a yes or no.
+#[inline]
+fn wanted(src_ip: Ipv4Addr, dst_ip: Ipv4Addr, dst_port: u16, rules: &FilterRules) -> bool {
+    rules.local_ip.is_none_or(|ip| ip == dst_ip)
+        && rules.remote_ip.is_none_or(|ip| ip == src_ip)
+        && rules.local_ports.contains(dst_port)
+}
+
+/// Every check, one by one, in order.
+#[cold]
+#[inline(never)]
+fn careful(
+    frame: &[u8],
+    contiguous: bool,
+    ip_verdict: ChecksumVerdict,
+    udp_verdict: ChecksumVerdict,
+    rules: &FilterRules,
+) -> Result<Verdict, Reason> {
+    let eth = Ethernet::parse(frame).ok_or(Reason::TooShort)?;
+    if !contiguous {
+        return Err(Reason::Segmented);
+    }
+    if eth.dst != rules.mac && eth.dst != MacAddr::BROADCAST && !rules.multicast.contains(&eth.dst) {
+        return Err(Reason::OtherHost);
+    }
+    if eth.src.is_multicast() {
+        return Err(Reason::SourceMac);
+    }
+    if vlan::is_tag(eth.ethertype) {
+        return Err(Reason::Vlan);
+    }
+    let (at, vlan) = (ethernet::HEADER_LEN, None);
+    let l3 = L3 { eth, vlan, at, bytes: &frame[at..] };
+    match eth.ethertype {
+        ETHERTYPE_ARP => l3.arp(rules),
+        ETHERTYPE_IPV4 => l3.ipv4(ip_verdict, udp_verdict, rules),
+        ETHERTYPE_IPV6 => Err(Reason::Ipv6),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+/// What the Ethernet header and its tags enclose.
+struct L3<'a> {
+    eth: Ethernet,
+    vlan: Option<u16>,
+    /// Offset in the frame.
+    at: usize,
+    /// From there to the end of the frame.
+    bytes: &'a [u8],
+}
+
+impl L3<'_> {
+    fn arp(&self, rules: &FilterRules) -> Result<Verdict, Reason> {
+        let arp = Arp::parse(self.bytes)?;
+        if rules.addresses.contains(arp.sender_ip) {
+            return Err(Reason::ArpConflict);
+        }
+        if !rules.addresses.contains(arp.target_ip) {
+            return Err(Reason::ArpNotOurs);
+        }
+        Ok(Verdict::Arp(ArpMeta { at: self.at as u16, vlan: self.vlan, arp }))
+    }
+
+    fn ipv4(&self, ip: ChecksumVerdict, udp: ChecksumVerdict, rules: &FilterRules) -> Result<Verdict, Reason> {
+        let header = Ipv4::parse(
+            self.bytes,
+            match ip {
+                ChecksumVerdict::Unknown => None,
+                ChecksumVerdict::Good => Some(true),
+                ChecksumVerdict::Bad => Some(false),
+            },
+        )?;
+        if !ipv4::is_valid_source(header.src, header.dst) {
+            return Err(Reason::IpSource);
+        }
+        if header.is_fragment() {
+            return Err(Reason::IpFragment);
+        }
+        let payload = &self.bytes[usize::from(header.header_len)..usize::from(header.total_len)];
+        match header.protocol {
+            ipv4::PROTOCOL_UDP => self.udp(&header, payload, udp, rules),
+            ipv4::PROTOCOL_ICMP => self.icmp(&header, payload, rules),
+            _ => Err(Reason::NotUdp),
+        }
+    }
+
+    fn icmp(&self, header: &Ipv4, message: &[u8], rules: &FilterRules) -> Result<Verdict, Reason> {
+        EchoRequest::parse(message)?;
+        if usize::from(header.header_len) != ipv4::HEADER_LEN {
+            return Err(Reason::IcmpOther);
+        }
+        if self.eth.dst != rules.mac || !rules.addresses.contains(header.dst) {
+            return Err(Reason::IcmpNotOurs);
+        }
+        Ok(Verdict::IcmpEcho(EchoMeta { ip_at: self.at as u16, src_ip: header.src }))
+    }
+
+    fn udp(
+        &self,
+        header: &Ipv4,
+        datagram: &[u8],
+        verdict: ChecksumVerdict,
+        rules: &FilterRules,
+    ) -> Result<Verdict, Reason> {
+        let udp = Udp::parse(datagram)?;
+        let partial = udp_checksum(udp.checksum, datagram, header.src, header.dst, verdict, rules)?;
+        if !rules.rx_client {
+            return Err(Reason::NoRxClient);
+        }
+        if rules.local_ip.is_some_and(|ip| ip != header.dst) {
+            return Err(Reason::NotLocalIp);
+        }
+        if rules.remote_ip.is_some_and(|ip| ip != header.src) {
+            return Err(Reason::NotRemoteIp);
+        }
+        if !rules.local_ports.contains(udp.dst_port) {
+            return Err(Reason::NotLocalPort);
+        }
+        Ok(Verdict::Udp(UdpMeta {
+            src_mac: self.eth.src,
+            src_ip: IpAddr::V4(header.src),
+            dst_ip: IpAddr::V4(header.dst),
+            src_port: udp.src_port,
+            dst_port: udp.dst_port,
+            vlan: self.vlan,
+            partial,
+            payload_at: (self.at + usize::from(header.header_len) + udp::HEADER_LEN) as u16,
+            payload_len: (datagram.len() - udp::HEADER_LEN) as u16,
+        }))
+    }
+}
+
+/// Whether the datagram's checksum lets it through, and if so, whether it is partial.
+#[inline]
+fn udp_checksum(
+    field: [u8; 2],
+    datagram: &[u8],
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    verdict: ChecksumVerdict,
+    rules: &FilterRules,
+) -> Result<bool, Reason> {
+    if field == [0, 0] || verdict == ChecksumVerdict::Good {
+        return Ok(false);
+    }
+    if verdict == ChecksumVerdict::Bad && !rules.kernel_backed {
+        return Err(Reason::UdpChecksum);
+    }
+    match udp::check(datagram, src, dst) {
+        Checked::Good | Checked::Absent => Ok(false),
+        Checked::Partial if rules.kernel_backed && rules.accept_partial => Ok(true),
+        Checked::Partial if rules.kernel_backed => Err(Reason::UdpPartialRefused),
+        Checked::Partial | Checked::Bad => Err(Reason::UdpChecksum),
+    }
+}
+
+/// `N` bytes of the common headers; `at` is always a constant, so there is nothing left to check at run time.
+#[inline]
+fn bytes<const N: usize>(h: &[u8; COMMON_LEN], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| h[at + i])
+}
+
+#[inline]
+fn be16(h: &[u8; COMMON_LEN], at: usize) -> u16 {
+    u16::from_be_bytes(bytes(h, at))
+}
+
+#[inline]
+fn be32(h: &[u8; COMMON_LEN], at: usize) -> u32 {
+    u32::from_be_bytes(bytes(h, at))
+}
+
+impl From<ArpError> for Reason {
+    fn from(error: ArpError) -> Self {
+        match error {
+            ArpError::Short => Reason::ArpShort,
+            ArpError::NotEthernet => Reason::ArpHardware,
+            ArpError::NotIpv4 => Reason::ArpProtocol,
+            ArpError::Lengths => Reason::ArpLengths,
+            ArpError::Operation => Reason::ArpOperation,
+            ArpError::SenderMac => Reason::ArpSenderMac,
+            ArpError::SenderIp => Reason::ArpSenderIp,
+            ArpError::TargetIp => Reason::ArpTargetIp,
+        }
+    }
+}
+
+impl From<Ipv4Error> for Reason {
+    fn from(error: Ipv4Error) -> Self {
+        match error {
+            Ipv4Error::Short => Reason::IpShort,
+            Ipv4Error::Version => Reason::IpVersion,
+            Ipv4Error::HeaderLength => Reason::IpIhl,
+            Ipv4Error::HeaderCut => Reason::IpHeaderCut,
+            Ipv4Error::Checksum => Reason::IpChecksum,
+            Ipv4Error::TotalLength => Reason::IpTotalLength,
+            Ipv4Error::Truncated => Reason::IpTruncated,
+        }
+    }
+}
+
+impl From<IcmpError> for Reason {
+    fn from(error: IcmpError) -> Self {
+        match error {
+            IcmpError::Short => Reason::IcmpShort,
+            IcmpError::Checksum => Reason::IcmpChecksum,
+            IcmpError::NotEchoRequest => Reason::IcmpOther,
+        }
+    }
+}
+
+impl From<UdpError> for Reason {
+    fn from(error: UdpError) -> Self {
+        match error {
+            UdpError::Short => Reason::UdpShort,
+            UdpError::Length => Reason::UdpLength,
+        }
+    }
+}
+
+#[cfg(test)]
+mod bad_frames;
+#[cfg(test)]
+mod tests;
