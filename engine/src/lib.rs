@@ -1,5 +1,6 @@
 //! User-space netpoll over DPDK.
 
+pub mod config;
 pub mod counters;
 pub mod ids;
 pub mod netpoll;

@@ -1,0 +1,134 @@
+//! A plan as `netpoll check` prints it: a short table.
+
+use super::plan::{
+    ClientPlan, EnginePlan, Idle, Input, Memory, OnFull, Output, Plan, RemoteMac, SinkPlan, Sync, Target,
+};
+use crate::LcoreId;
+use std::fmt;
+
+/// The table of `netpoll check`.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EnginePlan { idle, burst_frames, replies_per_s, .. } = self.engine;
+        writeln!(f, "eal      lcores {}, memory {}", list(&self.eal.lcores), self.eal.memory)?;
+        writeln!(f, "engine   idle {idle}, burst {burst_frames} frames, {replies_per_s} ARP/ICMP replies/s a port")?;
+        for port in &self.ports {
+            write!(f, "port     {:<10} {}", port.name, port.device)?;
+            match port.ip {
+                Some(ip) => write!(f, ", ip {ip}")?,
+                None => write!(f, ", no ip")?,
+            }
+            if let Some(gateway) = port.gateway {
+                write!(f, " via {gateway}")?;
+            }
+            let queues: Vec<_> = port.queues().map(|(queue, lcore)| format!("{queue}@{lcore}")).collect();
+            writeln!(
+                f,
+                "\n{:20}queues@lcores {}, descriptors {}/{}, mbufs {} a queue, mtu {}",
+                "",
+                queues.join(" "),
+                port.rx_descriptors,
+                port.tx_descriptors,
+                port.mbufs_per_queue,
+                port.mtu_bytes
+            )?;
+        }
+        for client in &self.clients {
+            let port = &self.ports[client.port].name;
+            let ClientPlan { name, target, input, on_full, ring_frames, .. } = client;
+            writeln!(f, "client   {name:<10} {input} -> {target} on {port}")?;
+            writeln!(f, "{:20}ring {ring_frames} frames, when full {on_full}", "")?;
+        }
+        for sink in &self.sinks {
+            let port = &self.ports[sink.port].name;
+            let outputs: Vec<_> = sink.outputs.iter().map(Output::to_string).collect();
+            let SinkPlan { listen, out, flush_interval, sync, .. } = sink;
+            writeln!(f, "sink     {port:<10} udp {listen} -> {} ({})", out.display(), outputs.join(", "))?;
+            writeln!(f, "{:20}flush after {flush_interval:?}, sync {sync}", "")?;
+        }
+        Ok(())
+    }
+}
+
+fn list(lcores: &[LcoreId]) -> String {
+    lcores.iter().map(LcoreId::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Memory::Hugepages { megabytes: None } => write!(f, "hugepages as needed"),
+            Memory::Hugepages { megabytes: Some(n) } => write!(f, "{n} MiB of hugepages"),
+            Memory::NoHuge { megabytes } => write!(f, "{megabytes} MiB without hugepages"),
+        }
+    }
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Idle::Busy => write!(f, "busy"),
+            Idle::Pause => write!(f, "pause"),
+            Idle::Sleep { max_us } => write!(f, "sleep up to {max_us} us"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Options(text) => f.write_str(text),
+            Target::Address { local_ip, local_port, remote_ip, remote_port, remote_mac } => {
+                write!(f, "{local_ip}:{local_port} -> {remote_ip}:{remote_port} ({remote_mac})")
+            }
+        }
+    }
+}
+
+impl fmt::Display for RemoteMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RemoteMac::Arp => write!(f, "arp"),
+            RemoteMac::Broadcast => write!(f, "broadcast"),
+            RemoteMac::Given(mac) => mac.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::Stdin => write!(f, "stdin"),
+            Input::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for OnFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OnFull::Drop => write!(f, "drop"),
+            OnFull::Wait { us } => write!(f, "wait {us} us"),
+        }
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Output::Text => "text",
+            Output::Json => "json",
+            Output::Parquet => "parquet",
+        })
+    }
+}
+
+impl fmt::Display for Sync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sync::Never => write!(f, "never"),
+            Sync::Every(interval) => write!(f, "every {interval:?}"),
+            Sync::Batch => write!(f, "each batch"),
+        }
+    }
+}
