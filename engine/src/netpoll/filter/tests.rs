@@ -61,8 +61,8 @@ fn the_good_frame_to_the_last_field() {
     let frame = good_frame();
     let expected = UdpMeta {
         src_mac: MacAddr(PEER_MAC),
-        src_ip: IpAddr::from(PEER_IP),
-        dst_ip: IpAddr::from(US_IP),
+        src_ip: PEER_IP.into(),
+        dst_ip: US_IP.into(),
         src_port: 6665,
         dst_port: PORT,
         vlan: None,
@@ -73,6 +73,7 @@ fn the_good_frame_to_the_last_field() {
     assert_eq!(plain(&frame, &rules()), Verdict::Udp(expected));
     assert_eq!(common(&frame, true, UNKNOWN, UNKNOWN, &rules()), Some(expected));
     let datagram = expected.datagram(&frame);
+    assert_eq!((datagram.src_ip, datagram.dst_ip), (PEER_IP.into(), US_IP.into()));
     assert_eq!((datagram.payload, datagram.src_port, datagram.dst_port), (PAYLOAD, 6665, PORT));
     assert_eq!(expected.payload(&frame[..50]), b"");
 }
