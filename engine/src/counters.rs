@@ -1,8 +1,9 @@
 //! Counters: one writer each, cheap to bump, readable by anyone.
 //!
 //! A counter is an atomic word that only its one writer stores to, so a bump is a plain load, add and
-//! store: no locked instruction, no lost update. A *set* of counters (see [`counters!`]) is padded to
-//! its own cache lines, so that readers and other writers never slow its writer down.
+//! store: no locked instruction, no lost update. A *set* of counters (see
+//! [`counters!`](crate::counters!)) is padded to its own cache lines, so that readers and other writers
+//! never slow its writer down.
 //!
 //! Limits: a snapshot is not atomic across counters. An equation over several of them holds exactly
 //! once their writers are at rest, and to within the frames in flight while they run.

@@ -48,20 +48,24 @@ pub enum ConfigError {
     Mistakes(#[from] Mistakes),
 }
 
-/// All mistakes of one file: never empty, in the order of the file.
+/// The mistakes of one file: never empty, in the order of the file.
 #[derive(Debug, thiserror::Error)]
 pub struct Mistakes {
     file: String,
     list: Vec<Mistake>,
+    hidden: usize,
 }
 
 impl Mistakes {
-    pub(super) fn new(file: &str, mut list: Vec<Mistake>) -> Self {
-        list.sort_by_key(|m| (m.line, m.column));
-        Mistakes { file: file.to_owned(), list }
+    /// The first of `notes` on `text`, and how many more there are: these and the `uncounted` ones.
+    pub(super) fn new(file: &str, text: &str, mut notes: Vec<Note>, uncounted: usize) -> Self {
+        notes.sort_by_key(|note| note.span.start);
+        let hidden = notes.len().saturating_sub(SHOWN) + uncounted;
+        let list = notes.into_iter().take(SHOWN).map(|note| Mistake::at(text, note)).collect();
+        Mistakes { file: file.to_owned(), list, hidden }
     }
 
-    /// Each mistake.
+    /// Each mistake that is shown.
     pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
         self.list.iter()
     }
@@ -69,7 +73,7 @@ impl Mistakes {
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, m) in self.list.iter().take(SHOWN).enumerate() {
+        for (i, m) in self.list.iter().enumerate() {
             let Mistake { line, column, key, message, quote, caret } = m;
             if i > 0 {
                 writeln!(f)?;
@@ -83,11 +87,19 @@ impl fmt::Display for Mistakes {
             let (indent, carets) = (" ".repeat(caret.start), "^".repeat(caret.len()));
             write!(f, "{:gutter$} | {indent}{carets}", "")?;
         }
-        match self.list.len().saturating_sub(SHOWN) {
+        match self.hidden {
             0 => Ok(()),
             more => write!(f, "\n{}: and {more} more mistakes", self.file),
         }
     }
+}
+
+/// A mistake as noted, before its line is looked up.
+pub(super) struct Note {
+    /// Bytes of the text.
+    pub span: Range<usize>,
+    pub key: String,
+    pub message: String,
 }
 
 /// One mistake.
@@ -108,8 +120,9 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// The mistake at the bytes `span` of `text`.
-    pub(super) fn at(text: &str, span: Range<usize>, key: String, message: String) -> Self {
+    /// What `note` says of `text`.
+    fn at(text: &str, note: Note) -> Self {
+        let Note { span, key, message } = note;
         let start = char_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
         let line_text = text[line_start..].lines().next().unwrap_or("");

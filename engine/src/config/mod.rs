@@ -39,6 +39,11 @@ use toml::de::DeTable;
 /// Longest config file.
 const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
+/// DPDK's own bound (RTE_MAX_ETHPORTS, rte_config.h).
+const MAX_PORTS: usize = 32;
+/// Each has a thread that reads its input.
+const MAX_CLIENTS: usize = 1024;
+
 /// Reads and checks the config file at `path` for `machine`.
 pub fn load(path: &Path, machine: &Machine) -> Result<Plan, ConfigError> {
     let read_error = |error| ConfigError::Read { path: path.to_owned(), error };
@@ -57,7 +62,7 @@ pub fn load(path: &Path, machine: &Machine) -> Result<Plan, ConfigError> {
 
 /// Reads and checks `text`; `file` is what messages call it.
 pub fn parse(file: &str, text: &str, machine: &Machine) -> Result<Plan, Mistakes> {
-    let report = Report::new(text);
+    let report = Report::default();
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         report.mistake(error.span().unwrap_or(0..0), "", format_args!("not TOML: {}", error.message()));
@@ -65,10 +70,10 @@ pub fn parse(file: &str, text: &str, machine: &Machine) -> Result<Plan, Mistakes
     // What was recovered of a file that is not TOML would only lead to mistakes that nobody made.
     let plan =
         if errors.is_empty() { Some(read(Section::new("", document.get_ref(), 0..0, &report), machine)) } else { None };
-    let mistakes = report.into_mistakes();
+    let (notes, uncounted) = report.into_notes();
     match plan {
-        Some(Some(plan)) if mistakes.is_empty() => Ok(plan),
-        _ => Err(Mistakes::new(file, mistakes)),
+        Some(Some(plan)) if notes.is_empty() => Ok(plan),
+        _ => Err(Mistakes::new(file, text, notes, uncounted)),
     }
 }
 
@@ -79,9 +84,9 @@ fn read(mut top: Section, machine: &Machine) -> Option<Plan> {
     let eal = eal::RawEal::read(top.section("eal"));
     let engine = eal::engine(top.section("engine"));
     let log = eal::log(top.section("log"));
-    let ports: Vec<_> = top.sections("port").into_iter().map(port::RawPort::read).collect();
-    let clients: Vec<_> = top.sections("client").into_iter().map(client::RawClient::read).collect();
-    let sinks: Vec<_> = top.sections("sink").into_iter().map(sink::RawSink::read).collect();
+    let ports: Vec<_> = top.sections("port", MAX_PORTS).into_iter().map(port::RawPort::read).collect();
+    let clients: Vec<_> = top.sections("client", MAX_CLIENTS).into_iter().map(client::RawClient::read).collect();
+    let sinks: Vec<_> = top.sections("sink", MAX_PORTS).into_iter().map(sink::RawSink::read).collect();
     if !top.has("port") {
         report.mistake(0..0, "port", "missing, expected at least one [[port]]");
     }

@@ -218,9 +218,7 @@ pub struct SinkPlan {
 pub enum Output {
     /// Plain text lines.
     Text,
-    /// JSON lines.
-    Json,
-    /// Parquet files, from a spool.
+    /// Parquet files, by way of a spool.
     Parquet,
 }
 
@@ -240,8 +238,8 @@ pub enum Sync {
 pub struct SinkLimits {
     /// Bytes of a batch between the hook and the writer.
     pub batch_bytes: u32,
-    /// Batches between the hook and the writer.
-    pub batch_count: u16,
+    /// Batches between each queue's hook and the writer.
+    pub batches_per_queue: u16,
     /// A file is closed and the next one begun at this size.
     pub segment_bytes: u64,
     /// The same, by age.

@@ -9,8 +9,6 @@ use super::{
 use crate::{LcoreId, wire::MacAddr};
 use std::net::Ipv4Addr;
 
-/// DPDK's own bound (RTE_MAX_ETHPORTS, rte_config.h).
-const MAX_PORTS: usize = 32;
 /// Mbufs that a mempool cache may hold back (RTE_MEMPOOL_CACHE_MAX_SIZE, rte_config.h).
 const CACHE_MBUFS: u32 = 512;
 
@@ -84,11 +82,6 @@ pub(super) const NAME: &str = "a name of 1 to 32 letters, digits, '_', '-' or '.
 pub(super) fn check(report: &Report, ports: &[RawPort]) {
     for (i, port) in ports.iter().enumerate() {
         let before = &ports[..i];
-        if i == MAX_PORTS
-            && let Some(name) = &port.name
-        {
-            name.wrong(report, format_args!("found more than {MAX_PORTS} ports, which is all that DPDK has room for"));
-        }
         unique(report, before.iter().map(|p| &p.name), &port.name, |name| quoted(name));
         if let Some(at) = &port.device
             && let Some(other) =

@@ -4,9 +4,9 @@
 //! missing. Here a key is known because somebody asked for it, so the list of known keys (for "did you
 //! mean") cannot drift from the code that reads them.
 
-use super::error::{Mistake, printable};
+use super::error::{Note, printable};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt::{self, Write},
     ops::{Range, RangeInclusive},
 };
@@ -18,25 +18,37 @@ use toml::{
 /// Longest found value that a message repeats.
 const FOUND_CHARS: usize = 40;
 
+/// Most mistakes that are put into words: a hostile file of nothing else must not take for ever.
+const MAX_NOTES: usize = 1000;
+
 /// Where the mistakes of one file are gathered.
-pub(super) struct Report<'a> {
-    text: &'a str,
-    mistakes: RefCell<Vec<Mistake>>,
+#[derive(Default)]
+pub(super) struct Report {
+    notes: RefCell<Vec<Note>>,
+    uncounted: Cell<usize>,
 }
 
-impl<'a> Report<'a> {
-    pub fn new(text: &'a str) -> Self {
-        Report { text, mistakes: RefCell::default() }
-    }
-
+impl Report {
     /// Notes a mistake at the bytes `span`.
     pub fn mistake(&self, span: Range<usize>, key: impl Into<String>, message: impl fmt::Display) {
-        let mistake = Mistake::at(self.text, span, key.into(), message.to_string());
-        self.mistakes.borrow_mut().push(mistake);
+        if self.has_room() {
+            let note = Note { span, key: key.into(), message: message.to_string() };
+            self.notes.borrow_mut().push(note);
+        }
     }
 
-    pub fn into_mistakes(self) -> Vec<Mistake> {
-        self.mistakes.into_inner()
+    /// Whether one more mistake is put into words; if not, it is only counted, by this call.
+    fn has_room(&self) -> bool {
+        let room = self.notes.borrow().len() < MAX_NOTES;
+        if !room {
+            self.uncounted.set(self.uncounted.get() + 1);
+        }
+        room
+    }
+
+    /// What was noted, and how many mistakes were not.
+    pub fn into_notes(self) -> (Vec<Note>, usize) {
+        (self.notes.into_inner(), self.uncounted.get())
     }
 }
 
@@ -63,11 +75,11 @@ pub(super) struct Section<'a> {
     /// The header, such as `[[port]]`: where a missing key is reported.
     pub span: Range<usize>,
     asked: Vec<&'static str>,
-    pub report: &'a Report<'a>,
+    pub report: &'a Report,
 }
 
 impl<'a> Section<'a> {
-    pub fn new(name: &str, table: &'a DeTable<'a>, span: Range<usize>, report: &'a Report<'a>) -> Self {
+    pub fn new(name: &str, table: &'a DeTable<'a>, span: Range<usize>, report: &'a Report) -> Self {
         Section { name: name.to_owned(), table: Some(table), span, asked: Vec::new(), report }
     }
 
@@ -114,14 +126,20 @@ impl<'a> Section<'a> {
         Section { name: self.path(key), table: None, span: 0..0, asked: Vec::new(), report: self.report }
     }
 
-    /// The sections `[[key]]`.
-    pub fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
+    /// The sections `[[key]]`, at most `most`.
+    pub fn sections(&mut self, key: &'static str, most: usize) -> Vec<Section<'a>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let sections = value.as_array().and_then(|items| items.iter().map(Value::as_section).collect());
-        sections.unwrap_or_else(|| {
+        let mut sections: Vec<Section<'a>> = sections.unwrap_or_else(|| {
             value.expected(&format!("[[{}]], as there may be several", value.key));
             Vec::new()
-        })
+        });
+        if let Some(beyond) = sections.get(most) {
+            let message = format_args!("found {} of these sections, expected at most {most}", sections.len());
+            self.report.mistake(beyond.span.clone(), value.key, message);
+        }
+        sections.truncate(most);
+        sections
     }
 
     /// Whether `key` is there, readable or not.
@@ -133,7 +151,7 @@ impl<'a> Section<'a> {
     pub fn finish(self) {
         for key in self.table.into_iter().flat_map(|table| table.keys()) {
             let name = key.get_ref().as_ref();
-            if self.asked.contains(&name) {
+            if self.asked.contains(&name) || !self.report.has_room() {
                 continue;
             }
             let shown: String = name.chars().take(FOUND_CHARS).map(printable).collect();
@@ -166,7 +184,7 @@ pub(super) fn closest(name: &str, known: &[&'static str]) -> Option<&'static str
 pub(super) struct Value<'a> {
     pub key: String,
     value: &'a Spanned<DeValue<'a>>,
-    report: &'a Report<'a>,
+    report: &'a Report,
 }
 
 impl<'a> Value<'a> {

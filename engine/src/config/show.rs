@@ -117,7 +117,6 @@ impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Output::Text => "text",
-            Output::Json => "json",
             Output::Parquet => "parquet",
         })
     }

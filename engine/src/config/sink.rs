@@ -115,7 +115,7 @@ fn listen(value: &Value) -> Option<PortRanges> {
 }
 
 fn outputs(value: &Value) -> Option<Vec<Output>> {
-    let words = [("text", Output::Text), ("json", Output::Json), ("parquet", Output::Parquet)];
+    let words = [("text", Output::Text), ("parquet", Output::Parquet)];
     let list = value.list("an array like [\"text\"]", words.len(), |v| v.word(&words))?;
     let outputs: Vec<_> = list.into_iter().map(|at| at.value).collect();
     if (1..outputs.len()).any(|i| outputs[..i].contains(&outputs[i])) {
@@ -149,7 +149,7 @@ fn limits(mut s: Section) -> SinkLimits {
     let limits = SinkLimits {
         // 64 to 256 KB is where copying is cheapest; the hook must not wait for one to be written.
         batch_bytes: s.number("batch_bytes", 65_536..=16 * MIB, 262_144),
-        batch_count: s.number("batch_count", 2..=1024, 64),
+        batches_per_queue: s.number("batches_per_queue", 2..=1024, 64),
         segment_bytes: s.number("segment_bytes", MIB..=64 << 30, 128 * MIB),
         segment_age: Duration::from_secs(s.number("segment_age_s", 1..=86_400, 3600)),
         min_free_bytes: s.number("min_free_bytes", 0..=1024 * TIB, 256 * MIB),

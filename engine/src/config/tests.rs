@@ -122,6 +122,11 @@ fn one_mistake_each() {
         ("gateway = \"10.0.0.255\"".into(), "5: port.gateway: 10.0.0.255 is not a host in 10.0.0.1/24, expected one on the port's network"),
         ("gateway = \"10.0.0.1\"".into(), "5: port.gateway: 10.0.0.1 is the port's own address, expected another host's"),
         ("[[port]]\nname = \"x\"\ndevice = \"net_null1\"\ngateway = \"10.0.0.2\"".into(), "8: port.gateway: a gateway without `ip`, expected the port to have an address"),
+        // Too many of a kind.
+        (
+            (1..33).map(|i| format!("[[port]]\nname = \"p{i}\"\ndevice = \"net_null{i}\"\n")).collect(),
+            "98: port: found 33 of these sections, expected at most 32",
+        ),
         // Two of a kind.
         ("[[port]]\nname = \"np0\"\ndevice = \"net_null1\"".into(), "6: port.name: \"np0\" is there already, expected another"),
         ("[[port]]\nname = \"x\"\ndevice = \"net_null0,copy=1\"".into(), "7: port.device: net_null0 is the device of port np0 already, expected another"),
@@ -147,8 +152,8 @@ fn one_mistake_each() {
         // Sinks.
         (format!("{sink}sync = \"always\""), "8: sink.sync: found \"always\", expected \"never\", \"batch\" or { every_ms = 200 }"),
         (format!("{sink}outputs = [\"text\", \"text\"]"), "8: sink.outputs: found an output twice, expected each once"),
-        (format!("{sink}outputs = [\"csv\"]"), "8: sink.outputs: found \"csv\", expected \"text\", \"json\" or \"parquet\""),
-        (format!("{sink}[sink.limits]\nbatch_count = 1"), "9: sink.limits.batch_count: found 1, expected a whole number from 2 to 1024"),
+        (format!("{sink}outputs = [\"csv\"]"), "8: sink.outputs: found \"csv\", expected \"text\" or \"parquet\""),
+        (format!("{sink}[sink.limits]\nbatches_per_queue = 1"), "9: sink.limits.batches_per_queue: found 1, expected a whole number from 2 to 1024"),
         (format!("{sink}cpu = 0\n[engine]\nidle = \"pause\""), "8: sink.cpu: CPU 0 polls and never sleeps, expected another"),
         ("[log]\nlevel = \"loud\"".into(), "6: log.level: found \"loud\", expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\""),
     ];
@@ -199,7 +204,7 @@ fn everything_said_is_in_the_plan() {
         "{PORT}gateway = \"10.0.0.254\"\nmulticast = [\"224.128.0.251\", \"33:33:00:00:00:01\"]\n\
          [[client]]\nname = \"a\"\ninput = \"-\"\nremote_ip = \"192.0.2.1\"\nremote_mac = \"arp\"\non_full = {{ wait_us = 7 }}\n\
          [[client]]\nname = \"b\"\ninput = \"f\"\ntarget = \"+@/,@10.0.0.2/\"\nurgent = true\ncpu = 3\n\
-         [[sink]]\nlisten = [6667, 514, 6666]\nout = \"o\"\nsync = {{ every_ms = 5 }}\noutputs = [\"json\", \"text\"]\n"
+         [[sink]]\nlisten = [6667, 514, 6666]\nout = \"o\"\nsync = {{ every_ms = 5 }}\noutputs = [\"parquet\", \"text\"]\n"
     ));
     assert_eq!(
         plan.ports[0].multicast,
@@ -219,7 +224,7 @@ fn everything_said_is_in_the_plan() {
     assert_eq!(sink.listen.to_string(), "514,6666-6667");
     assert_eq!(
         (sink.sync, &sink.outputs[..]),
-        (Sync::Every(Duration::from_millis(5)), &[Output::Json, Output::Text][..])
+        (Sync::Every(Duration::from_millis(5)), &[Output::Parquet, Output::Text][..])
     );
     assert_eq!(
         plan.to_string(),
@@ -231,7 +236,7 @@ client   a          stdin -> 10.0.0.1:6665 -> 192.0.2.1:6666 (arp) on np0
                     ring 512 frames, when full wait 7 us
 client   b          f -> +@/,@10.0.0.2/ on np0
                     ring 512 frames, when full drop
-sink     np0        udp 514,6666-6667 -> o (json, text)
+sink     np0        udp 514,6666-6667 -> o (parquet, text)
                     flush after 100ms, sync every 5ms
 "
     );
@@ -299,6 +304,11 @@ fn hostile_text_is_quoted_harmlessly() {
     assert!(text.lines().all(|line| line.chars().count() < 300), "{text}");
     let many = format!("{PORT}{}", (0..200).map(|i| format!("zzzzzz{i} = 1\n")).collect::<String>());
     assert!(mistakes(&many).ends_with("t.toml: and 150 more mistakes"));
+    // More mistakes than are put into words, in a file as long as it may be.
+    let most = format!("{PORT}{}", (0..80_000).map(|i| format!("z{i}=1\n")).collect::<String>());
+    assert!(mistakes(&most).ends_with("t.toml: and 79950 more mistakes"));
+    let clients = "[[client]]\n".repeat(90_000);
+    assert!(mistakes(&format!("{PORT}{clients}")).ends_with("more mistakes"));
     for bad in ["\u{1b}[2J = 1", "name = \"\u{7f}\"", "ip = \"\\u001b[2J\"", "é = 'ü'\u{0}", "\u{feff}x"] {
         let text = mistakes(&format!("{PORT}{bad}"));
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
