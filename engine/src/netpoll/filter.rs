@@ -193,8 +193,8 @@ fn common(
     let partial = udp_checksum(bytes(h, 40), datagram, src_ip, dst_ip, udp_verdict, rules).ok()?;
     Some(UdpMeta {
         src_mac: MacAddr(bytes(h, 6)),
-        src_ip: src_ip,
-        dst_ip: dst_ip,
+        src_ip,
+        dst_ip,
         src_port: be16(h, 34),
         dst_port,
         vlan: None,

@@ -2,6 +2,7 @@
 
 pub mod filter;
 pub mod hook;
+pub mod options;
 
 /// Why `send` refused a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
