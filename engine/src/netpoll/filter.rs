@@ -427,4 +427,6 @@ impl From<UdpError> for Reason {
 #[cfg(test)]
 mod bad_frames;
 #[cfg(test)]
+mod kernel_frames;
+#[cfg(test)]
 mod tests;
