@@ -20,6 +20,7 @@ mod port;
 mod section;
 mod show;
 mod sink;
+mod target;
 #[cfg(test)]
 mod tests;
 mod value;

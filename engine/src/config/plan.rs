@@ -136,24 +136,23 @@ pub struct ClientPlan {
     pub cpu: Option<u32>,
 }
 
-/// Whom a client sends to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A netconsole option string (one target), as written.
-    Options(String),
-    /// Said key by key.
-    Address {
-        /// Source address.
-        local_ip: Ipv4Addr,
-        /// Source port.
-        local_port: u16,
-        /// Destination address.
-        remote_ip: Ipv4Addr,
-        /// Destination port.
-        remote_port: u16,
-        /// Where the frames go.
-        remote_mac: RemoteMac,
-    },
+/// Whom a client sends to, and as whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whether lines go out in netconsole's extended format.
+    pub extended: bool,
+    /// Whether each then begins with the kernel's release.
+    pub release: bool,
+    /// Source address.
+    pub local_ip: Ipv4Addr,
+    /// Source port.
+    pub local_port: u16,
+    /// Destination address.
+    pub remote_ip: Ipv4Addr,
+    /// Destination port.
+    pub remote_port: u16,
+    /// Where the frames go.
+    pub remote_mac: RemoteMac,
 }
 
 /// The destination MAC address of a client's frames.

@@ -202,6 +202,16 @@ impl<'a> Value<'a> {
         self.report.mistake(self.span(), self.key.as_str(), message);
     }
 
+    /// Notes that the `len` bytes at `at` of this string, `text`, are wrong.
+    pub fn wrong_within(&self, text: &str, at: usize, len: usize, message: impl fmt::Display) {
+        let span = self.span();
+        // Only without escapes (then two quotes are all that is added) is a place in the string one in the file.
+        let plain = span.len() == text.len() + 2;
+        let start = span.start + 1 + at;
+        let place = if plain { start..start + len } else { span };
+        self.report.mistake(place, self.key.as_str(), message);
+    }
+
     /// `value` with the place of this one.
     pub fn at<T>(&self, value: T) -> At<T> {
         At { value, key: self.key.clone(), span: self.span() }

@@ -76,12 +76,13 @@ impl fmt::Display for Idle {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Options(text) => f.write_str(text),
-            Target::Address { local_ip, local_port, remote_ip, remote_port, remote_mac } => {
-                write!(f, "{local_ip}:{local_port} -> {remote_ip}:{remote_port} ({remote_mac})")
-            }
-        }
+        let Target { extended, release, local_ip, local_port, remote_ip, remote_port, remote_mac } = self;
+        let format = match (extended, release) {
+            (false, _) => "",
+            (true, false) => ", extended",
+            (true, true) => ", extended with release",
+        };
+        write!(f, "{local_ip}:{local_port} -> {remote_ip}:{remote_port} ({remote_mac}{format})")
     }
 }
 

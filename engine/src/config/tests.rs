@@ -69,6 +69,20 @@ t.toml:11:10: sink.listen: found "514,0", expected UDP ports from 1 to 65535 lik
 }
 
 #[test]
+fn a_fault_inside_an_option_string_is_pointed_at() {
+    let client = "[[client]]\nname = \"c\"\ninput = \"-\"\n";
+    let options = |target: &str| mistakes(&format!("{PORT}{client}target = {target}\n"));
+    assert_eq!(
+        options("\"6665@10.0.0.1/np0,66x@10.0.0.2/\""),
+        "t.toml:8:29: client.target: found \"66x\", expected the receiver's port number, 0 to 65535, or nothing for 6666
+  8 | target = \"6665@10.0.0.1/np0,66x@10.0.0.2/\"
+    |                             ^^^"
+    );
+    // With an escape the place in the string is not that in the file: the whole value is meant.
+    assert!(options("\"\\u0036x@/,@10.0.0.2/\"").starts_with("t.toml:8:10: client.target: found \"6x\""));
+}
+
+#[test]
 fn text_that_is_not_toml() {
     assert_eq!(
         mistakes("[[port]]\nname = eth0\n"),
@@ -149,6 +163,18 @@ fn one_mistake_each() {
         (format!("{client}remote_ip = \"10.0.0.2\"\non_full = \"wait\""), "9: client.on_full: found \"wait\", expected \"drop\" or { wait_us = 100 }"),
         (format!("{client}remote_ip = \"10.0.0.2\"\non_full = {{ wait_ms = 5 }}"), "9: client.on_full.wait_ms: unknown key, did you mean `wait_us`?"),
         (format!("{client}remote_ip = \"10.0.0.2\"\ncpu = 0\n[engine]\nidle = \"busy\""), "9: client.cpu: CPU 0 polls and never sleeps, expected another"),
+        // Option strings.
+        (format!("{client}target = \"@/,@10.0.0.2\""), "8: client.target: found the end, expected '/' behind the receiver's address"),
+        (format!("{client}target = \"r@/,@10.0.0.2/\""), "8: client.target: found \"r\", expected '+' before 'r': the release goes with the extended format only"),
+        (format!("{client}target = \"@/,@10.0.0.2/;@/,@10.0.0.3/\""), "8: client.target: found 2 targets, expected one: a client has one"),
+        (format!("{client}target = \"@/np9,@10.0.0.2/\""), "8: client.target: no port is called \"np9\", expected one of np0"),
+        (format!("{client}target = \"@/np0,@10.0.0.2/\"\nport = \"np0\""), "9: client.port: `target` says that already, expected one or the other"),
+        (format!("{client}target = \"@/02:00:00:00:00:01,@10.0.0.2/\""), "8: client.target: found a port's MAC address, expected the `name` of a [[port]]"),
+        (format!("{client}target = \"@/,@fe80::1/\""), "8: client.target: expected the IPv4 addresses of hosts, neither 0.0.0.0/8 nor 127.0.0.0/8"),
+        (format!("{client}target = \"@224.0.0.1/,@10.0.0.2/\""), "8: client.target: expected the IPv4 addresses of hosts, neither 0.0.0.0/8 nor 127.0.0.0/8"),
+        (format!("{client}target = \"@/,@10.0.0.2/02:00:00:00:00:01\"\nremote_mac = \"arp\""), "9: client.remote_mac: `target` says that already, expected one or the other"),
+        (format!("{client}target = \"@/,@10.0.1.2/\"\nremote_mac = \"arp\""), "9: client.remote_mac: 10.0.1.2 is not on the port's network, expected the port to have a `gateway`"),
+        (format!("{client}port = \"x\"\nremote_ip = \"10.0.0.2\"\n[[port]]\nname = \"x\"\ndevice = \"net_null1\""), "9: client.remote_ip: the port has no `ip`, expected the client to say its own address"),
         // Sinks.
         (format!("{sink}sync = \"always\""), "8: sink.sync: found \"always\", expected \"never\", \"batch\" or { every_ms = 200 }"),
         (format!("{sink}outputs = [\"text\", \"text\"]"), "8: sink.outputs: found an output twice, expected each once"),
@@ -203,7 +229,7 @@ fn everything_said_is_in_the_plan() {
     let plan = plan(&format!(
         "{PORT}gateway = \"10.0.0.254\"\nmulticast = [\"224.128.0.251\", \"33:33:00:00:00:01\"]\n\
          [[client]]\nname = \"a\"\ninput = \"-\"\nremote_ip = \"192.0.2.1\"\nremote_mac = \"arp\"\non_full = {{ wait_us = 7 }}\n\
-         [[client]]\nname = \"b\"\ninput = \"f\"\ntarget = \"+@/,@10.0.0.2/\"\nurgent = true\ncpu = 3\n\
+         [[client]]\nname = \"b\"\ninput = \"f\"\ntarget = \"+@/np0,@10.0.0.2/02:00:00:00:00:01\"\nurgent = true\ncpu = 3\n\
          [[sink]]\nlisten = [6667, 514, 6666]\nout = \"o\"\nsync = {{ every_ms = 5 }}\noutputs = [\"parquet\", \"text\"]\n"
     ));
     assert_eq!(
@@ -211,15 +237,23 @@ fn everything_said_is_in_the_plan() {
         [MacAddr([0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb]), MacAddr([0x33, 0x33, 0, 0, 0, 1])]
     );
     let [a, b] = &plan.clients[..] else { panic!("two clients") };
-    let target = Target::Address {
+    let target = Target {
+        extended: false,
+        release: false,
         local_ip: Ipv4Addr::new(10, 0, 0, 1),
         local_port: 6665,
         remote_ip: Ipv4Addr::new(192, 0, 2, 1),
         remote_port: 6666,
         remote_mac: RemoteMac::Arp,
     };
-    assert_eq!((&a.target, &a.input, a.on_full), (&target, &Input::Stdin, OnFull::Wait { us: 7 }));
-    assert_eq!((&b.target, b.urgent, b.cpu), (&Target::Options("+@/,@10.0.0.2/".into()), true, Some(3)));
+    assert_eq!((a.target, &a.input, a.on_full), (target, &Input::Stdin, OnFull::Wait { us: 7 }));
+    let target = Target {
+        extended: true,
+        remote_ip: Ipv4Addr::new(10, 0, 0, 2),
+        remote_mac: RemoteMac::Given(MacAddr([2, 0, 0, 0, 0, 1])),
+        ..target
+    };
+    assert_eq!((b.port, b.target, b.urgent, b.cpu), (0, target, true, Some(3)));
     let sink = &plan.sinks[0];
     assert_eq!(sink.listen.to_string(), "514,6666-6667");
     assert_eq!(
@@ -234,7 +268,7 @@ port     np0        net_null0, ip 10.0.0.1/24 via 10.0.0.254
                     queues@lcores 0@0, descriptors 1024/1024, mbufs 4095 a queue, mtu 1500
 client   a          stdin -> 10.0.0.1:6665 -> 192.0.2.1:6666 (arp) on np0
                     ring 512 frames, when full wait 7 us
-client   b          f -> +@/,@10.0.0.2/ on np0
+client   b          f -> 10.0.0.1:6665 -> 10.0.0.2:6666 (02:00:00:00:00:01, extended) on np0
                     ring 512 frames, when full drop
 sink     np0        udp 514,6666-6667 -> o (parquet, text)
                     flush after 100ms, sync every 5ms

@@ -118,10 +118,13 @@ impl fmt::Display for Ipv4Net {
 
 /// An address that one host can have on a network.
 pub(super) fn unicast(text: &str) -> Option<Ipv4Addr> {
-    text.parse::<Ipv4Addr>().ok().filter(|ip| {
-        let first = ip.octets()[0];
-        first != 0 && first < 224 && !ip.is_loopback()
-    })
+    text.parse().ok().filter(|ip| is_unicast(*ip))
+}
+
+/// Whether one host can have this address on a network.
+pub(super) fn is_unicast(ip: Ipv4Addr) -> bool {
+    let first = ip.octets()[0];
+    first != 0 && first < 224 && !ip.is_loopback()
 }
 
 /// A multicast MAC address, given as such or as the IPv4 group that it stands for (RFC 1112, 6.4).
