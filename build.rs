@@ -25,8 +25,9 @@ const FUNCTIONS: &[&str] = &[
     "rte_lcore_to_(cpu_id|socket_id)",
     "rte_thread_(un)?register",
     "rte_openlog_stream",
-    "rte_dev_(probe|remove|name|driver|devargs|numa_node|is_probed)",
-    "rte_driver_name",
+    "rte_dev_(probe|remove|name|driver|devargs|numa_node|bus)",
+    "rte_(driver|bus)_name",
+    "rte_vdev_(un)?init",
     "rte_malloc_get_socket_stats",
     "rte_mempool_(free|avail_count|in_use_count|lookup)",
     "rte_pktmbuf_pool_create",
@@ -43,7 +44,7 @@ const TYPES: &[&str] =
 const VARS: &[&str] = &["DPDK_.*"];
 /// Only ever held by pointer, or read through offsets.
 const OPAQUE: &[&str] =
-    &["rte_(mbuf|mempool|ring|device|driver|devargs)", "rte_eth_(rxseg|rxseg_capa|switch_info)", "_IO_.*"];
+    &["rte_(mbuf|mempool|ring|device|driver|bus|devargs)", "rte_eth_(rxseg|rxseg_capa|switch_info)", "_IO_.*"];
 
 fn main() {
     println!("cargo::rerun-if-changed=../build.rs");
@@ -151,6 +152,7 @@ fn link(libs: &[String]) {
             println!("cargo::rustc-link-lib=dylib={lib}");
         }
     }
-    // pkg-config lists no drivers; rte_eth_from_rings() is in one.
+    // pkg-config lists neither drivers nor buses: rte_eth_from_rings() is in the one, rte_vdev_init() in the other.
     println!("cargo::rustc-link-lib=dylib=rte_net_ring");
+    println!("cargo::rustc-link-lib=dylib=rte_bus_vdev");
 }

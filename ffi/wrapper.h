@@ -14,6 +14,8 @@
 #include <rte_log.h>
 #include <rte_dev.h>
 #include <rte_devargs.h>
+#include <rte_bus.h>
+#include <rte_bus_vdev.h>
 #include <rte_malloc.h>
 #include <rte_mempool.h>
 #include <rte_mbuf.h>

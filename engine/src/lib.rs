@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod counters;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod ids;
 pub mod netpoll;
 pub mod port;

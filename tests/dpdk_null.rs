@@ -1,0 +1,161 @@
+//! net_null: frames out of nothing and into nothing, and every mbuf accounted for.
+
+use netpoll::{
+    dpdk::{DpdkError, DpdkQueue, Eal, EalConfig, Mbuf, Memory, Port, PortSetup, StartedPort},
+    port::{ChecksumVerdict, Frame, MAX_BURST, PortIo},
+};
+use std::sync::Arc;
+
+fn outstanding(port: &StartedPort) -> u32 {
+    port.pools().iter().map(|pool| pool.outstanding).sum()
+}
+
+fn start(eal: &Arc<Eal>, setup: &PortSetup) -> (StartedPort, Vec<DpdkQueue>) {
+    Port::attach(eal, "net_null0,size=64,copy=1").unwrap().start(setup).unwrap()
+}
+
+#[test]
+fn net_null_end_to_end() {
+    let eal =
+        Eal::init(EalConfig { memory: Memory::NoHuge { megabytes: 128 }, ..EalConfig::default() }).expect("EAL starts");
+    bursts(&eal);
+    reserve(&eal);
+    frames(&eal);
+    removed_and_attached_again(&eal);
+    several_queues(&eal);
+    any_order_of_dropping(&eal);
+    leaked_frame_keeps_its_pool(&eal);
+    assert!(Port::list(&eal).is_empty(), "every port is gone");
+}
+
+/// Receive, transmit and free move mbufs in a circle.
+fn bursts(eal: &Arc<Eal>) {
+    let (port, mut queues) = start(eal, &PortSetup::default());
+    assert_eq!(port.info().unwrap().driver, "net_null");
+    assert!(port.link_up());
+    let queue = &mut queues[0];
+    let mut frames: Vec<Mbuf> = Vec::with_capacity(MAX_BURST);
+
+    for round in 0..10_000 {
+        assert_eq!(queue.rx_burst(&mut frames, 32), 32);
+        assert!(frames.iter().all(|frame| frame.data().len() == 64 && frame.is_contiguous()));
+        if round % 2 == 0 {
+            assert_eq!(queue.tx_burst(&mut frames), 32);
+        } else {
+            queue.free(&mut frames);
+        }
+        assert!(frames.is_empty());
+    }
+    assert_eq!(outstanding(&port), 0);
+    assert_eq!(port.stats().rx_frames, 320_000);
+    assert_eq!(port.stats().tx_frames, 160_000);
+
+    // The vector is never grown, and what was in it stays.
+    assert_eq!(queue.rx_burst(&mut frames, 3), 3);
+    let mut small = Vec::with_capacity(4);
+    small.append(&mut frames);
+    assert_eq!(queue.rx_burst(&mut small, 32), 1);
+    assert_eq!((small.len(), small.capacity()), (4, 4));
+    assert_eq!(outstanding(&port), 4);
+    drop(small);
+    assert_eq!(outstanding(&port), 0);
+
+    let error = port.close().unwrap_err();
+    assert!(matches!(&error, DpdkError::QueuesInUse { queues: 1, .. }), "{error}");
+    drop(queues);
+}
+
+/// The reserve serves urgent frames only, when the pool is empty.
+fn reserve(eal: &Arc<Eal>) {
+    let few = PortSetup { rx_desc: 64, tx_desc: 64, mbufs_per_queue: Some(300), ..PortSetup::default() };
+    let (port, mut queues) = start(eal, &few);
+    let mut frames = Vec::with_capacity(1000);
+    let queue = &mut queues[0];
+    assert_eq!(queue.alloc(&mut frames, 1000, false), 300);
+    assert_eq!(queue.alloc(&mut frames, 10, false), 0);
+    assert_eq!(queue.rx_burst(&mut frames, 32), 0, "net_null has nothing to receive into");
+    assert_eq!(queue.alloc(&mut frames, 10, true), 10);
+    assert_eq!(queue.alloc(&mut frames, 100, true), 22);
+    assert_eq!(queue.alloc(&mut frames, 1, true), 0);
+    assert_eq!(outstanding(&port), 332);
+    // Both pools' frames in one burst, and frames of a stranger's pool.
+    queue.free(&mut frames);
+    assert_eq!(outstanding(&port), 0);
+    drop(queues);
+    assert_eq!(port.close().unwrap().outstanding(), 0);
+}
+
+/// What a frame promises.
+fn frames(eal: &Arc<Eal>) {
+    let (port, mut queues) = start(eal, &PortSetup::default());
+    let mut frames = Vec::with_capacity(1);
+    assert_eq!(queues[0].alloc(&mut frames, 1, false), 1);
+    let frame = &mut frames[0];
+    assert_eq!(frame.data(), []);
+    assert!(frame.resize(2049).is_none() && frame.data().is_empty(), "no room, no change");
+    frame.resize(2048).unwrap().fill(7);
+    frame.resize(60).unwrap()[0] = 1;
+    assert_eq!((frame.data().len(), frame.data()[0], frame.data()[59]), (60, 1, 7));
+    frame.data_mut()[1] = 2;
+    assert_eq!(frame.data()[..3], [1, 2, 7]);
+    assert_eq!((frame.ip_checksum(), frame.udp_checksum()), (ChecksumVerdict::Unknown, ChecksumVerdict::Unknown));
+    frame.request_tx_checksum(14, 20);
+    assert_eq!(frame.data().len(), 60);
+    // Freed on another thread.
+    std::thread::spawn(move || drop(frames)).join().unwrap();
+    drop(queues);
+    assert_eq!(port.close().unwrap().outstanding(), 0);
+}
+
+fn removed_and_attached_again(eal: &Arc<Eal>) {
+    for _ in 0..20 {
+        let (port, mut queues) = start(eal, &PortSetup::default());
+        let mut frames = Vec::with_capacity(8);
+        assert_eq!(queues[0].rx_burst(&mut frames, 8), 8);
+        drop((frames, queues));
+        let closed = port.close().unwrap();
+        assert_eq!((closed.name(), closed.outstanding()), ("net_null0", 0));
+    }
+}
+
+fn several_queues(eal: &Arc<Eal>) {
+    let setup = PortSetup { queues: 4, rx_desc: 128, tx_desc: 128, ..PortSetup::default() };
+    let (port, mut queues) = start(eal, &setup);
+    assert_eq!((queues.len(), port.info().unwrap().rx_queues), (4, 4));
+    for queue in &mut queues {
+        let mut frames = Vec::with_capacity(8);
+        assert_eq!(queue.rx_burst(&mut frames, 8), 8);
+        queue.free(&mut frames);
+    }
+    assert_eq!(queues[1].missed(), Default::default());
+    drop(queues);
+    assert_eq!(port.close().unwrap().pools().len(), 8);
+
+    let port = Port::attach(eal, "net_null0").unwrap();
+    let error = port.start(&PortSetup { queues: 2000, ..setup }).unwrap_err().to_string();
+    assert!(error.contains("2000 queues were asked for") && error.contains("ask for fewer"), "{error}");
+}
+
+fn any_order_of_dropping(eal: &Arc<Eal>) {
+    let (port, mut queues) = start(eal, &PortSetup::default());
+    let mut frames = Vec::with_capacity(8);
+    drop(port);
+    assert_eq!(queues[0].rx_burst(&mut frames, 8), 8, "a queue keeps its port running");
+    queues[0].free(&mut frames);
+    assert_eq!(Port::list(eal).len(), 1);
+    drop(queues);
+    assert_eq!(Port::list(eal).len(), 0, "the last queue closes it");
+}
+
+fn leaked_frame_keeps_its_pool(eal: &Arc<Eal>) {
+    let (port, mut queues) = start(eal, &PortSetup::default());
+    let mut frames = Vec::with_capacity(1);
+    queues[0].alloc(&mut frames, 1, false);
+    frames[0].resize(60).unwrap().fill(9);
+    drop(queues);
+    let closed = port.close().unwrap();
+    assert_eq!(closed.outstanding(), 1);
+    drop(closed);
+    assert_eq!(frames[0].data(), [9; 60], "the frame outlives its port");
+    drop(frames);
+}
