@@ -7,5 +7,7 @@
 //! ```
 
 pub mod batch;
+pub mod decode;
+pub mod record;
 
 pub use batch::{Batch, Columns, RawDatagram};
