@@ -4,7 +4,8 @@
 //! Strict, and all or nothing: no blanks, no signs, no trailing characters, and one bad target refuses the whole
 //! string. The error says at which byte, what stands there, and what was expected instead.
 //!
-//! The parser goes from left to right, a field and then the separator behind it, so it is the first fault that is told.
+//! The parser goes from left to right, a field and then the separator behind it, so it is the first fault that
+//! is told.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 

@@ -1,7 +1,7 @@
 //! ARP for IPv4 over Ethernet (RFC 826; probes and announcements: RFC 5227). The body is 28 bytes.
 //!
-//! [`Arp::parse`] makes every check that needs nothing but the body. Whether the target is one of our addresses, and
-//! whether to answer, is for the filter and the engine.
+//! [`Arp::parse`] makes every check that needs nothing but the body. Whether the target is one of our
+//! addresses, and whether to answer, is for the filter and the engine.
 
 use std::net::Ipv4Addr;
 

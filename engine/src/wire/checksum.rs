@@ -26,11 +26,16 @@ pub fn sum(data: &[u8]) -> u64 {
     (low & 0xffff_ffff) + (low >> 32) + high + sum_tail(rest)
 }
 
-/// Sums the last bytes, fewer than 16.
+/// Sums the last bytes, fewer than 16: one step for each bit of their number.
 #[inline]
 fn sum_tail(mut rest: &[u8]) -> u64 {
     let mut sum = 0;
-    while let Some((word, after)) = rest.split_first_chunk() {
+    if let Some((word, after)) = rest.split_first_chunk() {
+        let word = u64::from_ne_bytes(*word);
+        sum += (word & 0xffff_ffff) + (word >> 32);
+        rest = after;
+    }
+    if let Some((word, after)) = rest.split_first_chunk() {
         sum += u64::from(u32::from_ne_bytes(*word));
         rest = after;
     }

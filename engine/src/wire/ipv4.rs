@@ -121,10 +121,10 @@ impl Ipv4 {
     }
 }
 
-/// Whether an address can be a packet's source, as seen by a receiver (RFC 1122, 3.2.1.3): not multicast, not loopback, not the
-/// limited broadcast, not in 0.0.0.0/8. The one exception is a host that does not know its address yet: from
-/// 0.0.0.0 to 255.255.255.255. (Class E, 240.0.0.0/4, is let through, as Linux does. A subnet's own broadcast
-/// address cannot be told here: the mask is not known.)
+/// Whether an address can be a packet's source, as seen by a receiver (RFC 1122, 3.2.1.3): not multicast, not
+/// loopback, not the limited broadcast, not in 0.0.0.0/8. The one exception is a host that does not know its
+/// address yet: from 0.0.0.0 to 255.255.255.255. (Class E, 240.0.0.0/4, is let through, as Linux does. A
+/// subnet's own broadcast address cannot be told here: the mask is not known.)
 #[inline]
 pub const fn is_valid_source(src: Ipv4Addr, dst: Ipv4Addr) -> bool {
     match src.octets()[0] {

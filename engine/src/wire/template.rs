@@ -102,7 +102,8 @@ impl UdpTemplate {
         Some(())
     }
 
-    /// The same for a NIC that fills in the checksums: the IPv4 field is 0, the UDP field holds the pseudo-header's sum.
+    /// The same for a NIC that fills in the checksums: the IPv4 field is 0, the UDP field holds the
+    /// pseudo-header's sum.
     #[inline]
     pub fn emit_offloaded(&self, frame: &mut [u8], payload: &[u8], ip_id: u16) -> Option<()> {
         let (header, udp_len) = self.emit_parts(frame, payload, ip_id)?;

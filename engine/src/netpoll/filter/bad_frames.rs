@@ -1,12 +1,17 @@
-//! One frame or more for every [`Reason`], built byte by byte and with nothing of `wire/`, so that a mistake there cannot
-//! hide here.
+//! One frame or more for every [`Reason`], built byte by byte and with nothing of `wire/`, so that a mistake
+//! there cannot hide here.
 //!
-//! Tests only. Other tests and tools include this file by its path; `Reason` must be in scope in the including module.
+//! Tests only. Other tests and tools include this file by its path; `Reason` must be in scope in the including
+//! module.
 //!
-//! Every frame has exactly one fault: all lengths and checksums but the faulty one are right. They are meant for a port with
-//! [`US_MAC`] and the one address [`US_IP`], whose rx client takes [`PORT`] at [`US_IP`] from [`PEER_IP`], which
-//! is kernel-backed and refuses partial checksums, and has no verdicts from a NIC. Two reasons are not
-//! in the bytes, so their frame is [`good_frame`]: `Segmented` (the buffer's shape) and `NoRxClient` (the port's state).
+//! Every frame has exactly one fault: all lengths and checksums but the faulty one are right. They are meant
+//! for a port with [`US_MAC`] and the one address [`US_IP`], whose rx client takes [`PORT`] at [`US_IP`] from
+//! [`PEER_IP`], which is kernel-backed and refuses partial checksums, and has no verdicts from a NIC. Two
+//! reasons are not in the bytes, so their frame is [`good_frame`]: `Segmented` (the buffer's shape) and
+//! `NoRxClient` (the port's state).
+
+// An including file may need only a part.
+#![allow(dead_code)]
 
 use super::Reason;
 

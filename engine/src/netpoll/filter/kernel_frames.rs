@@ -1,5 +1,5 @@
-//! The filter, and what we emit, against what a Linux kernel sends and answers: `tests/data/kernel_frames.pcap`, see the README
-//! there.
+//! The filter, and what we emit, against what a Linux kernel sends and answers:
+//! `tests/data/kernel_frames.pcap`, see the README there.
 
 use super::*;
 use crate::wire::{UdpFlow, UdpTemplate, arp, icmp};
@@ -9,7 +9,8 @@ const PEER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x02]);
 const US_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
-/// The frames of the capture: a file header of 24 bytes, then a record header of 16 and the bytes of each (pcap-savefile(5)).
+/// The frames of the capture: a file header of 24 bytes, then a record header of 16 and the bytes of each
+/// (pcap-savefile(5)).
 fn frames() -> [Vec<u8>; 13] {
     let file = include_bytes!("../../../../tests/data/kernel_frames.pcap");
     assert_eq!(file[..4], [0xd4, 0xc3, 0xb2, 0xa1], "little-endian, microseconds");

@@ -1,5 +1,7 @@
 //! Why a received frame is not for the rx hook: one counter each.
 
+use crate::wire::{arp::ArpError, icmp::IcmpError, ipv4::Ipv4Error, udp::UdpError};
+
 macro_rules! reasons {
     ($( $(#[doc = $help:literal])+ $variant:ident = $name:literal, )*) => {
         /// Why a frame stays unmatched, in the order in which the filter decides.
@@ -105,4 +107,52 @@ reasons! {
     NotRemoteIp = "not_remote_ip",
     /// Destination port is not one of the rx client's local ports.
     NotLocalPort = "not_local_port",
+}
+
+impl From<ArpError> for Reason {
+    fn from(error: ArpError) -> Self {
+        match error {
+            ArpError::Short => Reason::ArpShort,
+            ArpError::NotEthernet => Reason::ArpHardware,
+            ArpError::NotIpv4 => Reason::ArpProtocol,
+            ArpError::Lengths => Reason::ArpLengths,
+            ArpError::Operation => Reason::ArpOperation,
+            ArpError::SenderMac => Reason::ArpSenderMac,
+            ArpError::SenderIp => Reason::ArpSenderIp,
+            ArpError::TargetIp => Reason::ArpTargetIp,
+        }
+    }
+}
+
+impl From<Ipv4Error> for Reason {
+    fn from(error: Ipv4Error) -> Self {
+        match error {
+            Ipv4Error::Short => Reason::IpShort,
+            Ipv4Error::Version => Reason::IpVersion,
+            Ipv4Error::HeaderLength => Reason::IpIhl,
+            Ipv4Error::HeaderCut => Reason::IpHeaderCut,
+            Ipv4Error::Checksum => Reason::IpChecksum,
+            Ipv4Error::TotalLength => Reason::IpTotalLength,
+            Ipv4Error::Truncated => Reason::IpTruncated,
+        }
+    }
+}
+
+impl From<IcmpError> for Reason {
+    fn from(error: IcmpError) -> Self {
+        match error {
+            IcmpError::Short => Reason::IcmpShort,
+            IcmpError::Checksum => Reason::IcmpChecksum,
+            IcmpError::NotEchoRequest => Reason::IcmpOther,
+        }
+    }
+}
+
+impl From<UdpError> for Reason {
+    fn from(error: UdpError) -> Self {
+        match error {
+            UdpError::Short => Reason::UdpShort,
+            UdpError::Length => Reason::UdpLength,
+        }
+    }
 }

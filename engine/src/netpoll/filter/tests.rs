@@ -208,8 +208,8 @@ fn any_rules() -> impl Strategy<Value = FilterRules> {
     )
 }
 
-/// A good or bad frame with a few bytes changed, mostly in the headers and mostly to values that mean something, then cut
-/// or padded; in half of the cases with its header checksum made right.
+/// A good or bad frame with a few bytes changed, mostly in the headers and mostly to values that mean
+/// something, then cut or padded; in half of the cases with its header checksum made right.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let mut bases: Vec<_> = bad_frames().into_iter().map(|(_, frame)| frame).collect();
     bases.extend([good_frame(), good_arp(), good_echo()]);
@@ -246,8 +246,8 @@ fn any_verdict() -> impl Strategy<Value = ChecksumVerdict> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// The common way accepts nothing that the careful one refuses, with the same result to the last field. (What it does not
-    /// accept goes to the careful one anyway, so this is all that there is to hold.)
+    /// The common way accepts nothing that the careful one refuses, with the same result to the last field.
+    /// (What it does not accept goes to the careful one anyway, so this is all that there is to hold.)
     #[test]
     fn common_agrees_with_careful(
         frame in mutated(), contiguous in proptest::bool::weighted(0.95), ip in any_verdict(), udp in any_verdict(), rules in any_rules(),
@@ -262,7 +262,8 @@ proptest! {
         }
     }
 
-    /// And it leaves the careful one nothing that it could have taken: unicast or broadcast, no options, an ordinary source.
+    /// And it leaves the careful one nothing that it could have taken: unicast or broadcast, no options, an
+    /// ordinary source.
     #[test]
     fn common_takes_what_it_should(
         src in (1u8..127, any::<[u8; 3]>()), broadcast: bool, payload in proptest::collection::vec(any::<u8>(), 0..100),
