@@ -182,7 +182,11 @@ fn bad_udp() -> Vec<(Reason, Vec<u8>)> {
     };
     // What the Linux kernel leaves for the NIC: the pseudo-header's sum itself.
     let partial = (!internet_checksum(&pseudo_header(PEER_IP, US_IP, len))).to_be_bytes();
+    // Too short for a header, though it says so itself, and padding makes up a whole one without a checksum.
+    let short = |len: u8| [with(&[&fine[..5], &[len], &[0; 2][..usize::from(len) - 6]].concat()), vec![0; 20]].concat();
     vec![
+        (Reason::UdpShort, short(6)),
+        (Reason::UdpShort, short(7)),
         (Reason::UdpShort, with(&fine[..7])),
         (Reason::UdpShort, with(&[])),
         (Reason::UdpLength, with(&length(len - 1))),
