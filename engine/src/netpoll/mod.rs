@@ -1,8 +1,38 @@
 //! netpoll: per-port state, clients, the receive filter, ARP, sending, the poll gate.
+//!
+//! [`Port`] carries a [`NetpollInfo`] while it has clients; a client is a [`Netpoll`]. A [`PollLoop`] polls queues on an
+//! lcore. Everything that changes while lcores poll goes through the mailbox of the queue it concerns.
 
+mod arp;
+mod client;
+mod clock;
+mod context;
+mod dirty;
 pub mod filter;
+mod gate;
 pub mod hook;
-pub mod options;
+mod info;
+mod mailbox;
+mod poll;
+mod poll_loop;
+mod rate;
+mod ring;
+mod send;
+mod stats;
+
+use std::net::IpAddr;
+
+pub use client::{ClientOptions, DropCallback, Netpoll, OnFull, POLL_BUDGET, RemoteMac, SharedNetpoll};
+pub use info::{NetpollInfo, Port, PortOptions, RX_DROP, RX_ENABLED, RxFilter};
+pub use poll_loop::{IdlePolicy, PollLoop, PollLoopHandle};
+pub use stats::{ClientStats, PortStats, QueueStats, SentStats, SubmitStats};
+
+/// The port that the type parameters default to: DPDK's where it is built in.
+#[cfg(feature = "dpdk-WAIT")]
+pub type DefaultIo = crate::dpdk::DpdkQueue;
+/// The port that the type parameters default to: the one in memory.
+#[cfg(not(feature = "dpdk-WAIT"))]
+pub type DefaultIo = crate::port::memory::MemoryPort;
 
 /// Why `send` refused a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -23,4 +53,58 @@ pub enum SendError {
     /// The client was closed.
     #[error("closed: the client was cleaned up")]
     Closed,
+    /// The client has no remote address.
+    #[error("no remote address: the client was set up to receive only")]
+    NoRemote,
+}
+
+/// Why a client could not be set up or cleaned up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The port has its rx client already.
+    #[error("port {port} has an rx hook already: client {holder:?} holds it; clean that one up first")]
+    RxTaken {
+        /// The port.
+        port: String,
+        /// The client that holds it.
+        holder: String,
+    },
+    /// The port was closed.
+    #[error("port {port} is closed")]
+    PortClosed {
+        /// The port.
+        port: String,
+    },
+    /// The port has clients.
+    #[error("port {port} still has {clients} clients; clean them up first")]
+    InUse {
+        /// The port.
+        port: String,
+        /// How many.
+        clients: usize,
+    },
+    /// Called from inside an rx hook.
+    #[error("called from inside an rx hook, which would wait for itself; call it from another thread")]
+    InsideHook,
+    /// A poll context has as many clients as it can.
+    #[error("too many clients: a queue takes {most} at most; give the port more queues")]
+    TooManyClients {
+        /// How many a queue takes.
+        most: usize,
+    },
+    /// Not IPv4.
+    #[error("client {client:?}: {ip} is an IPv6 address, which is not supported yet; use IPv4")]
+    AddressFamily {
+        /// The client.
+        client: String,
+        /// The address.
+        ip: IpAddr,
+    },
+    /// A ring of no frames.
+    #[error("client {client:?}: a ring of 0 frames can send nothing; give it at least 1")]
+    NoRing {
+        /// The client.
+        client: String,
+    },
 }

@@ -1,0 +1,557 @@
+//! `Netpoll`: a client, that is, one sender (and perhaps the one receiver) of a port.
+//!
+//! A client is light: two small rings, prebuilt headers and its counters. It sends from its own thread; nothing
+//! it does waits for the poll loop unless its drop policy says so.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    SendError,
+    dirty::DirtyMap,
+    hook::{Datagram, HookSend},
+    info::{NetpollInfo, Port, PortShared},
+    ring::{ClientEnd, ClientRing, ExclusiveEnd, SharedRing},
+    stats::{ClientStats, SentCounters, SubmitCounters},
+};
+use crate::{
+    LcoreId,
+    counters::Counter,
+    port::{Frame, PortIo},
+    wire::{MacAddr, ethernet, ipv4, udp, template::{HEADERS_LEN, UdpFlow, UdpTemplate}},
+};
+
+/// Budget of a client's own poll, as in the patch.
+pub const POLL_BUDGET: usize = 16;
+
+/// How the remote MAC address is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteMac {
+    /// As given; [`MacAddr::BROADCAST`] is netconsole's default.
+    Fixed(MacAddr),
+    /// Asked for by ARP: the remote address's where it is on the link, else the gateway's.
+    Arp,
+}
+
+/// Called with each payload that a full ring refuses.
+pub type DropCallback = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// What happens to a payload when the client has no credit left (its ring is full, or the pool is empty).
+#[derive(Clone, Default)]
+pub enum OnFull {
+    /// Dropped and counted.
+    #[default]
+    Drop,
+    /// Waits up to that long for room, and makes room itself where the calling thread is an lcore; then as `Drop`.
+    /// Inside the client's own hook it does not wait.
+    Wait(Duration),
+    /// Dropped, counted, and shown to the callback.
+    Callback(DropCallback),
+}
+
+impl fmt::Debug for OnFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OnFull::Drop => f.write_str("Drop"),
+            OnFull::Wait(limit) => write!(f, "Wait({limit:?})"),
+            OnFull::Callback(_) => f.write_str("Callback"),
+        }
+    }
+}
+
+/// What a client is: Linux's `struct netpoll`, as far as the user fills it in.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Name, for messages; need not be unique.
+    pub name: String,
+    /// Source address; `None`: the port's.
+    pub local_ip: Option<IpAddr>,
+    /// Source UDP port.
+    pub local_port: u16,
+    /// Where it sends; `None`: it only receives.
+    pub remote: Option<(IpAddr, u16)>,
+    /// The remote MAC address.
+    pub remote_mac: RemoteMac,
+    /// Frames that its ring holds.
+    pub ring_frames: usize,
+    /// What happens when the ring is full.
+    pub on_full: OnFull,
+    /// May use the port's small reserve when the mempool is empty.
+    pub urgent: bool,
+    /// Several threads send through it (see [`Netpoll::shared`]). Always so for a client with an rx hook.
+    pub shared: bool,
+}
+
+impl ClientOptions {
+    /// A client with netconsole's defaults: port 6665 to 6666, broadcast MAC, a ring of 128 frames, dropping when full.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            local_ip: None,
+            local_port: 6665,
+            remote: None,
+            remote_mac: RemoteMac::Fixed(MacAddr::BROADCAST),
+            ring_frames: 128,
+            on_full: OnFull::Drop,
+            urgent: false,
+            shared: false,
+        }
+    }
+
+    /// Sends to `ip:port`.
+    pub fn remote(mut self, ip: impl Into<IpAddr>, port: u16) -> Self {
+        self.remote = Some((ip.into(), port));
+        self
+    }
+
+    /// Sends from `ip:port`.
+    pub fn local(mut self, ip: impl Into<IpAddr>, port: u16) -> Self {
+        (self.local_ip, self.local_port) = (Some(ip.into()), port);
+        self
+    }
+
+    /// Finds the remote MAC this way.
+    pub fn remote_mac(mut self, remote_mac: RemoteMac) -> Self {
+        self.remote_mac = remote_mac;
+        self
+    }
+
+    /// Has a ring of that many frames.
+    pub fn ring_frames(mut self, frames: usize) -> Self {
+        self.ring_frames = frames;
+        self
+    }
+
+    /// Does this when the ring is full.
+    pub fn on_full(mut self, on_full: OnFull) -> Self {
+        self.on_full = on_full;
+        self
+    }
+
+    /// May use the reserve.
+    pub fn urgent(mut self) -> Self {
+        self.urgent = true;
+        self
+    }
+
+    /// Is used by several threads.
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+}
+
+/// What both sides of a client share. The client's side writes `submit`, the poll context the rest.
+#[derive(Debug)]
+pub(crate) struct ClientShared {
+    pub(crate) name: String,
+    pub(crate) port: Arc<PortShared>,
+    pub(crate) local_ip: Ipv4Addr,
+    pub(crate) local_port: u16,
+    pub(crate) on_full: OnFull,
+    pub(crate) urgent: bool,
+    pub(crate) ring_frames: usize,
+    /// `None` where there is no remote address.
+    template: Option<UdpTemplate>,
+    max_payload: usize,
+    dirty: Arc<DirtyMap>,
+    /// Its number in the poll context, and in the dirty map.
+    pub(crate) slot: usize,
+    pub(crate) submit: SubmitCounters,
+    pub(crate) sent: SentCounters,
+    ip_id: AtomicU32,
+    closed: AtomicBool,
+    /// Threads inside `submit` of a shared client; `C1`/`C2` below.
+    submitting: AtomicU32,
+    /// Frames in the transmit stage.
+    staged: AtomicU64,
+    /// Credits that the poll context could not give for want of mbufs.
+    owed: AtomicU64,
+}
+
+/// What [`ClientShared::new`] needs beside the options.
+pub(crate) struct Placement {
+    pub(crate) port: Arc<PortShared>,
+    pub(crate) dirty: Arc<DirtyMap>,
+    pub(crate) slot: usize,
+    pub(crate) local_ip: Ipv4Addr,
+    pub(crate) max_payload: usize,
+}
+
+impl ClientShared {
+    pub(crate) fn new(options: &ClientOptions, remote: Option<(Ipv4Addr, u16)>, place: Placement) -> Arc<Self> {
+        let Placement { port, dirty, slot, local_ip, max_payload } = place;
+        let dst_mac = match options.remote_mac {
+            RemoteMac::Fixed(mac) => mac,
+            // Patched by the poll context once it is known; frames do not leave before.
+            RemoteMac::Arp => MacAddr::default(),
+        };
+        let template = remote.map(|(dst_ip, dst_port)| {
+            let (src_mac, src_port) = (port.mac, options.local_port);
+            UdpTemplate::new(&UdpFlow { src_mac, dst_mac, src_ip: local_ip, dst_ip, src_port, dst_port })
+        });
+        Arc::new(Self {
+            name: options.name.clone(),
+            port,
+            local_ip,
+            local_port: options.local_port,
+            on_full: options.on_full.clone(),
+            urgent: options.urgent,
+            ring_frames: options.ring_frames,
+            template,
+            max_payload,
+            dirty,
+            slot,
+            submit: SubmitCounters::default(),
+            sent: SentCounters::default(),
+            ip_id: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            submitting: AtomicU32::new(0),
+            staged: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
+        })
+    }
+
+    /// Poll context only.
+    #[inline]
+    pub(crate) fn add_staged(&self, count: usize) {
+        self.staged.store(self.staged.load(Ordering::Relaxed) + count as u64, Ordering::Relaxed);
+    }
+
+    /// Poll context only.
+    #[inline]
+    pub(crate) fn remove_staged(&self, count: usize) {
+        self.staged.store(self.staged.load(Ordering::Relaxed) - count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn staged(&self) -> u64 {
+        self.staged.load(Ordering::Relaxed)
+    }
+
+    /// Poll context only.
+    #[inline]
+    pub(crate) fn set_owed(&self, count: usize) {
+        self.owed.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// No more submissions from now on; returns once those under way are through.
+    pub(crate) fn close(&self) {
+        // C1: SeqCst swap, pairs with C2: either the submitter's count is seen here, or it sees `closed`.
+        self.closed.swap(true, Ordering::SeqCst);
+        while self.submitting.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Fills a frame and pushes it, or says why not; counts either.
+    #[inline]
+    fn submit<B: Frame, R: ClientEnd<B>>(
+        &self,
+        ring: &mut R,
+        template: Option<&UdpTemplate>,
+        payload: &[u8],
+        wait: impl FnOnce(&mut R) -> Option<B>,
+    ) -> Result<(), SendError> {
+        let counters = &self.submit;
+        let refuse = |counter: &Counter, error| {
+            count(R::SHARED, counter, 1);
+            Err(error)
+        };
+        count(R::SHARED, &counters.submitted, 1);
+        if self.closed.load(Ordering::Relaxed) {
+            return refuse(&counters.closed, SendError::Closed);
+        }
+        let Some(template) = template else {
+            return refuse(&counters.no_remote, SendError::NoRemote);
+        };
+        if payload.len() > self.max_payload {
+            return refuse(&counters.too_long, SendError::TooLong);
+        }
+        if !self.port.is_up() {
+            return refuse(&counters.refused_port_down, SendError::PortDown);
+        }
+        let credit = ring.credit();
+        let Some(mut frame) = credit.or_else(|| wait(ring)) else {
+            if let OnFull::Callback(callback) = &self.on_full {
+                callback(payload);
+            }
+            // Short of mbufs, or short of room? The poll context says which.
+            return if self.owed.load(Ordering::Relaxed) > 0 && ring.queued() < self.ring_frames {
+                refuse(&counters.no_mbuf, SendError::NoMbuf)
+            } else {
+                refuse(&counters.ring_full, SendError::RingFull)
+            };
+        };
+        if self.fill(&mut frame, template, payload, R::SHARED).is_none() || ring.push(frame).is_err() {
+            return refuse(&counters.too_long, SendError::TooLong);
+        }
+        count(R::SHARED, &counters.queued_bytes, payload.len() as u64);
+        self.dirty.mark(self.slot);
+        Ok(())
+    }
+
+    #[inline]
+    fn fill<B: Frame>(&self, frame: &mut B, template: &UdpTemplate, payload: &[u8], shared: bool) -> Option<()> {
+        let ip_id = if shared {
+            self.ip_id.fetch_add(1, Ordering::Relaxed)
+        } else {
+            let id = self.ip_id.load(Ordering::Relaxed);
+            self.ip_id.store(id.wrapping_add(1), Ordering::Relaxed);
+            id
+        } as u16;
+        let len = UdpTemplate::frame_len(payload.len()).max(ethernet::MIN_FRAME_LEN);
+        let bytes = frame.resize(len)?;
+        if self.port.offloads.tx_checksum {
+            template.emit_offloaded(bytes, payload, ip_id)?;
+            frame.request_tx_checksum(ethernet::HEADER_LEN as u8, ipv4::HEADER_LEN as u8);
+        } else {
+            template.emit(bytes, payload, ip_id)?;
+        }
+        Some(())
+    }
+
+    /// `submit` for a client that several threads use: `close` waits for it.
+    fn submit_shared<'a, B: Frame>(
+        &self,
+        ring: &'a SharedRing<B>,
+        template: Option<&UdpTemplate>,
+        payload: &[u8],
+        wait: impl FnOnce(&mut &'a SharedRing<B>) -> Option<B>,
+    ) -> Result<(), SendError> {
+        // C2: SeqCst, pairs with C1.
+        self.submitting.fetch_add(1, Ordering::SeqCst);
+        let result = if self.closed.load(Ordering::SeqCst) {
+            self.submit.submitted.add_shared(1);
+            self.submit.closed.add_shared(1);
+            Err(SendError::Closed)
+        } else {
+            self.submit(&mut { ring }, template, payload, wait)
+        };
+        self.submitting.fetch_sub(1, Ordering::Release);
+        result
+    }
+
+    fn stats(&self, in_ring: usize) -> ClientStats {
+        ClientStats {
+            submit: self.submit.snapshot(),
+            sent: self.sent.snapshot(),
+            queued: in_ring as u64 + self.staged(),
+        }
+    }
+}
+
+#[inline]
+fn count(shared: bool, counter: &Counter, n: u64) {
+    if shared { counter.add_shared(n) } else { counter.add(n) }
+}
+
+/// A client of a port. Set up by [`Port::setup`] and [`Port::setup_rx`]; cleaned up by
+/// [`Netpoll::cleanup`], or when dropped.
+///
+/// One thread at a time sends through it; for several, see [`Netpoll::shared`].
+pub struct Netpoll<P: PortIo = super::DefaultIo> {
+    pub(crate) port: Arc<Port<P>>,
+    pub(crate) info: Arc<NetpollInfo<P>>,
+    pub(crate) shared: Arc<ClientShared>,
+    pub(crate) ring: ClientRing<P::Buf>,
+    /// Which of the port's poll contexts sends for it.
+    pub(crate) queue: usize,
+    pub(crate) has_hook: bool,
+    pub(crate) cleaned_up: bool,
+}
+
+impl<P: PortIo> Netpoll<P> {
+    /// Sends `payload` as one UDP datagram to the client's remote address: queued, or refused with a reason.
+    /// Never blocks unless the drop policy says so.
+    #[inline]
+    pub fn send(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        let shared = &self.shared;
+        match &mut self.ring {
+            ClientRing::Exclusive(end) => {
+                let wait = |end: &mut ExclusiveEnd<P::Buf>| wait_for_credit(&self.info, self.queue, shared, end);
+                shared.submit(end, shared.template.as_ref(), payload, wait)
+            }
+            ClientRing::Shared(ring) => send_shared(shared, ring, &self.info, self.queue, payload),
+        }
+    }
+
+    /// A handle through which other threads send as this client; `None` unless it was set up as shared or with an rx
+    /// hook.
+    pub fn shared(&self) -> Option<SharedNetpoll<P>> {
+        match &self.ring {
+            ClientRing::Exclusive(_) => None,
+            ClientRing::Shared(ring) => Some(SharedNetpoll {
+                info: self.info.clone(),
+                shared: self.shared.clone(),
+                ring: ring.clone(),
+                queue: self.queue,
+            }),
+        }
+    }
+
+    /// Polls the port once for a program without a poll loop: up to `budget` frames received, answers sent, rings
+    /// drained. The calling thread must be an lcore. `None`: it is not, or someone else polls now.
+    pub fn poll(&self, budget: usize) -> Option<usize> {
+        self.info.poll(self.queue, LcoreId::current()?, budget)
+    }
+
+    /// The client's counters now.
+    pub fn stats(&self) -> ClientStats {
+        self.shared.stats(self.ring.queued())
+    }
+
+    /// The client's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The source address and UDP port.
+    pub fn local(&self) -> (IpAddr, u16) {
+        (self.shared.local_ip.into(), self.shared.local_port)
+    }
+
+    /// Longest payload that one frame takes, in bytes.
+    pub fn max_payload(&self) -> usize {
+        self.shared.max_payload
+    }
+
+    /// The state that this client's port shares.
+    pub fn npinfo(&self) -> &Arc<NetpollInfo<P>> {
+        &self.info
+    }
+
+    /// Takes the client off its port: what it has submitted leaves first (as far as the port takes it within 100 ms; the
+    /// rest is dropped and counted `cleanup`), its hook is never called again once this returns, its mbufs are back in
+    /// the pool. Not from inside a hook.
+    pub fn cleanup(mut self) -> Result<ClientStats, super::SetupError> {
+        self.take_down()?;
+        Ok(self.stats())
+    }
+
+    fn take_down(&mut self) -> Result<(), super::SetupError> {
+        if !self.cleaned_up {
+            self.port.clone().cleanup_client(self)?;
+            self.cleaned_up = true;
+        }
+        Ok(())
+    }
+}
+
+impl<P: PortIo> Drop for Netpoll<P> {
+    fn drop(&mut self) {
+        if let Err(error) = self.take_down() {
+            // Inside a hook the grace period cannot end: the client stays on its port, closed and silent.
+            self.shared.close();
+            tracing::error!(client = self.shared.name, %error, "client dropped without clean-up");
+        }
+    }
+}
+
+impl<P: PortIo> fmt::Debug for Netpoll<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Netpoll").field("client", &self.shared).field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+/// A client's sending side for several threads.
+pub struct SharedNetpoll<P: PortIo = super::DefaultIo> {
+    info: Arc<NetpollInfo<P>>,
+    shared: Arc<ClientShared>,
+    ring: Arc<SharedRing<P::Buf>>,
+    queue: usize,
+}
+
+impl<P: PortIo> SharedNetpoll<P> {
+    /// As [`Netpoll::send`], from any thread.
+    pub fn send(&self, payload: &[u8]) -> Result<(), SendError> {
+        send_shared(&self.shared, &self.ring, &self.info, self.queue, payload)
+    }
+}
+
+impl<P: PortIo> Clone for SharedNetpoll<P> {
+    fn clone(&self) -> Self {
+        let Self { info, shared, ring, queue } = self;
+        Self { info: info.clone(), shared: shared.clone(), ring: ring.clone(), queue: *queue }
+    }
+}
+
+impl<P: PortIo> fmt::Debug for SharedNetpoll<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedNetpoll").field("client", &self.shared).finish_non_exhaustive()
+    }
+}
+
+fn send_shared<P: PortIo>(
+    shared: &ClientShared,
+    ring: &SharedRing<P::Buf>,
+    info: &NetpollInfo<P>,
+    queue: usize,
+    payload: &[u8],
+) -> Result<(), SendError> {
+    let wait = |end: &mut &SharedRing<P::Buf>| wait_for_credit(info, queue, shared, end);
+    shared.submit_shared(ring, shared.template.as_ref(), payload, wait)
+}
+
+/// Waits for a credit as long as the drop policy allows; an lcore makes room itself meanwhile.
+#[cold]
+fn wait_for_credit<P: PortIo>(
+    info: &NetpollInfo<P>,
+    queue: usize,
+    shared: &ClientShared,
+    end: &mut impl ClientEnd<P::Buf>,
+) -> Option<P::Buf> {
+    let OnFull::Wait(limit) = shared.on_full else { return None };
+    let start = Instant::now();
+    loop {
+        match LcoreId::current() {
+            Some(lcore) => drop(info.make_room(queue, lcore, POLL_BUDGET)),
+            None => std::thread::yield_now(),
+        }
+        if let Some(credit) = end.credit() {
+            return Some(credit);
+        }
+        if start.elapsed() >= limit {
+            return None;
+        }
+    }
+}
+
+/// A client's sending side inside its own rx hook.
+pub(crate) struct HookSender<B> {
+    pub(crate) shared: Arc<ClientShared>,
+    pub(crate) ring: Arc<SharedRing<B>>,
+}
+
+impl<B: Frame> HookSend for HookSender<B> {
+    fn send(&self, payload: &[u8]) -> Result<(), SendError> {
+        self.shared.submit_shared(&self.ring, self.shared.template.as_ref(), payload, |_| None)
+    }
+
+    fn reply(&self, to: &Datagram<'_>, payload: &[u8]) -> Result<(), SendError> {
+        let template = match (to.src_ip, to.dst_ip) {
+            (IpAddr::V4(dst_ip), IpAddr::V4(asked)) => Some(UdpTemplate::new(&UdpFlow {
+                src_mac: self.shared.port.mac,
+                dst_mac: to.src_mac,
+                // A group was asked: answered from our own address.
+                src_ip: if asked.is_broadcast() || asked.is_multicast() { self.shared.local_ip } else { asked },
+                dst_ip,
+                src_port: to.dst_port,
+                dst_port: to.src_port,
+            })),
+            _ => None,
+        };
+        self.shared.submit_shared(&self.ring, template.as_ref(), payload, |_| None)
+    }
+}
+
+/// Longest UDP payload on a port of that MTU, in bytes.
+pub(crate) fn max_payload(mtu: usize) -> usize {
+    mtu.saturating_sub(HEADERS_LEN - ethernet::HEADER_LEN).min(udp::MAX_PAYLOAD)
+}

@@ -1,0 +1,602 @@
+//! `NetpollInfo`: what a port's clients share. `Port`: what carries it.
+//!
+//! A port's [`Port::npinfo`] is there exactly while it has clients: the first client's set-up makes it and publishes it
+//! last, the last client's clean-up takes it down, and a later client gets a fresh one. Poll loops look it up through a
+//! generation count, so that the hot path reads one word that nobody writes.
+//!
+//! Set-ups and clean-ups of one port take turns (`Port::npinfo`'s lock). They change poll contexts through
+//! [`PollContext::change`] only, which returns after a grace period.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    SetupError,
+    arp::{self, Neighbours},
+    client::{self, ClientOptions, ClientShared, HookSender, Netpoll, Placement, RemoteMac},
+    context::{MAX_CLIENTS, PollContext},
+    filter::PortSet,
+    hook::{RxHook, RxHookFactory},
+    poll::{EngineClient, PollState, RxNp},
+    ring::{self, ClientRing},
+    stats::{PortStats, QueueLedger},
+};
+use crate::{
+    LcoreId, PortId, QueueId,
+    port::{Frame, Offloads, PortIo},
+    wire::{MacAddr, ethernet, template::HEADERS_LEN},
+};
+
+/// How long a clean-up lets the port take what the client has submitted.
+const CLEANUP_LIMIT: Duration = Duration::from_millis(100);
+/// Credits that a new client starts with; its first frame brings the rest. So 10,000 silent clients hold 40,000 mbufs,
+/// not a ring's worth each.
+const FIRST_CREDITS: usize = 4;
+
+/// What a port is told by its user.
+#[derive(Clone, Debug)]
+pub struct PortOptions {
+    /// Name, for messages and for the options grammar.
+    pub name: String,
+    /// The port's own address and the length of its on-link prefix.
+    pub ip: Option<(Ipv4Addr, u8)>,
+    /// Where off-link frames go.
+    pub gateway: Option<Ipv4Addr>,
+    /// Largest IP packet, in bytes.
+    pub mtu: usize,
+    /// Multicast MAC addresses that are accepted.
+    pub multicast: Vec<MacAddr>,
+    /// Accept UDP checksums that hold only the pseudo-header's sum, on kernel-backed devices.
+    pub accept_partial: bool,
+    /// ARP and ICMP answers a second, over all queues.
+    pub answers_per_second: u32,
+}
+
+impl PortOptions {
+    /// A port without an address.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ip: None,
+            gateway: None,
+            mtu: 1500,
+            multicast: Vec::new(),
+            accept_partial: true,
+            answers_per_second: 10_000,
+        }
+    }
+
+    /// With this address and prefix length.
+    pub fn ip(mut self, ip: Ipv4Addr, prefix_len: u8) -> Self {
+        self.ip = Some((ip, prefix_len));
+        self
+    }
+}
+
+/// What clients and poll contexts both need of a port.
+#[derive(Debug)]
+pub(crate) struct PortShared {
+    pub(crate) id: PortId,
+    pub(crate) mac: MacAddr,
+    pub(crate) offloads: Offloads,
+    pub(crate) options: PortOptions,
+    /// Link state as the poll contexts last saw it. Written by them, read by `send`.
+    up: AtomicBool,
+}
+
+impl PortShared {
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_up(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+}
+
+/// A port of the engine: Linux's `net_device`, as far as netpoll sees it.
+#[derive(Debug)]
+pub struct Port<P: PortIo = super::DefaultIo> {
+    pub(crate) shared: Arc<PortShared>,
+    ledgers: Box<[Arc<QueueLedger>]>,
+    npinfo: Mutex<Published<P>>,
+    /// Counts changes of `npinfo`. Written under its lock, read by poll loops each round.
+    generation: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Published<P: PortIo> {
+    npinfo: Option<Arc<NetpollInfo<P>>>,
+    /// The queues, while there is no `NetpollInfo` to hold them.
+    idle: Vec<P>,
+    closed: bool,
+}
+
+/// The state that a port's clients share: Linux's `struct netpoll_info`.
+#[derive(Debug)]
+pub struct NetpollInfo<P: PortIo = super::DefaultIo> {
+    /// `poll_lock` and `poll_owner`, one pair a queue.
+    pub(crate) contexts: Box<[PollContext<P>]>,
+    rx_flags: AtomicU32,
+    registry: Mutex<Registry>,
+    neighbours: Arc<Neighbours>,
+}
+
+/// `rx_flags`: a client has an rx hook.
+pub const RX_ENABLED: u32 = 1;
+/// `rx_flags`: the port is being polled only to make room for sending.
+pub const RX_DROP: u32 = 2;
+
+#[derive(Debug, Default)]
+struct Registry {
+    clients: usize,
+    /// Of each context, the slots that are free again.
+    free_slots: Vec<Vec<usize>>,
+    next_slots: Vec<usize>,
+    next_queue: usize,
+    /// Local addresses, and how many clients use each.
+    addresses: HashMap<Ipv4Addr, usize>,
+    /// `rx_np`: the one client with an rx hook.
+    rx_np: Option<Arc<ClientShared>>,
+}
+
+/// What an rx client wants to receive.
+#[derive(Clone, Debug)]
+pub struct RxFilter {
+    /// Only datagrams to this address; `None`: any that reaches the port.
+    pub local_ip: Option<IpAddr>,
+    /// Only datagrams from this address.
+    pub remote_ip: Option<IpAddr>,
+    /// Only datagrams to these UDP ports.
+    pub local_ports: PortSet,
+}
+
+impl Default for RxFilter {
+    fn default() -> Self {
+        Self { local_ip: None, remote_ip: None, local_ports: PortSet::Any }
+    }
+}
+
+impl<P: PortIo> NetpollInfo<P> {
+    /// The lcore that polls the port now: of the first queue that has one.
+    pub fn poll_owner(&self) -> Option<LcoreId> {
+        self.contexts.iter().find_map(PollContext::poll_owner)
+    }
+
+    /// [`RX_ENABLED`] and [`RX_DROP`].
+    pub fn rx_flags(&self) -> u32 {
+        let dropping = self.contexts.iter().any(PollContext::is_making_room);
+        self.rx_flags.load(Ordering::Relaxed) | if dropping { RX_DROP } else { 0 }
+    }
+
+    /// The name of the one client with an rx hook.
+    pub fn rx_np(&self) -> Option<String> {
+        self.registry().rx_np.as_ref().map(|client| client.name.clone())
+    }
+
+    /// How many clients the port has.
+    pub fn clients(&self) -> usize {
+        self.registry().clients
+    }
+
+    /// Polls `queue` once as `lcore`; see [`Netpoll::poll`].
+    pub(crate) fn poll(&self, queue: usize, lcore: LcoreId, budget: usize) -> Option<usize> {
+        self.contexts[queue].poll(lcore, super::clock::now(), budget, false)
+    }
+
+    /// The same, only to make room for sending.
+    pub(crate) fn make_room(&self, queue: usize, lcore: LcoreId, budget: usize) -> Option<usize> {
+        self.contexts[queue].poll(lcore, super::clock::now(), budget, true)
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a client's local address in or out, and tells the contexts where that changes the set.
+    fn change_addresses(&self, ip: Ipv4Addr, added: bool) {
+        if ip.is_unspecified() {
+            return;
+        }
+        let addresses: Vec<Ipv4Addr> = {
+            let mut registry = self.registry();
+            let users = registry.addresses.entry(ip).or_default();
+            *users = if added { *users + 1 } else { *users - 1 };
+            match (*users, added) {
+                (1, true) => {}
+                (0, false) => drop(registry.addresses.remove(&ip)),
+                _ => return,
+            }
+            registry.addresses.keys().copied().collect()
+        };
+        for (number, context) in self.contexts.iter().enumerate() {
+            let addresses = addresses.clone();
+            context.change(move |state| {
+                state.rules.addresses = addresses.into();
+                if added && number == 0 {
+                    state.announce(ip);
+                }
+            });
+        }
+    }
+}
+
+impl<P: PortIo> Port<P> {
+    /// A port of one or more queues. Their MAC address and offloads are those of the first.
+    ///
+    /// # Panics
+    /// Without a queue.
+    pub fn new(id: PortId, options: PortOptions, queues: Vec<P>) -> Arc<Self> {
+        let first = queues.first().expect("a port has at least one queue");
+        let shared = Arc::new(PortShared {
+            id,
+            mac: first.mac(),
+            offloads: first.offloads(),
+            options,
+            up: AtomicBool::new(first.link_up()),
+        });
+        Arc::new(Self {
+            shared,
+            ledgers: queues.iter().map(|_| Arc::default()).collect(),
+            npinfo: Mutex::new(Published { npinfo: None, idle: queues, closed: false }),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// The port's number.
+    pub fn id(&self) -> PortId {
+        self.shared.id
+    }
+
+    /// The port's name.
+    pub fn name(&self) -> &str {
+        &self.shared.options.name
+    }
+
+    /// The port's MAC address.
+    pub fn mac(&self) -> MacAddr {
+        self.shared.mac
+    }
+
+    /// What it was told.
+    pub fn options(&self) -> &PortOptions {
+        &self.shared.options
+    }
+
+    /// How many queues it has.
+    pub fn queues(&self) -> usize {
+        self.ledgers.len()
+    }
+
+    /// Whether the link was up when a poll context last looked.
+    pub fn is_up(&self) -> bool {
+        self.shared.is_up()
+    }
+
+    /// What the port's clients share, while it has any.
+    pub fn npinfo(&self) -> Option<Arc<NetpollInfo<P>>> {
+        self.published().npinfo.clone()
+    }
+
+    /// For a poll loop: `Some` with the new value where [`Port::npinfo`] changed since `seen`. Does not wait: where a
+    /// set-up is under way, the next round will see it.
+    pub(crate) fn npinfo_since(&self, seen: &mut u64) -> Option<Option<Arc<NetpollInfo<P>>>> {
+        // I1: Acquire, pairs with I2.
+        let generation = self.generation.load(Ordering::Acquire);
+        if generation == *seen {
+            return None;
+        }
+        let published = self.npinfo.try_lock().ok()?;
+        *seen = generation;
+        Some(published.npinfo.clone())
+    }
+
+    /// Sets up a client that only sends.
+    pub fn setup(self: &Arc<Self>, options: ClientOptions) -> Result<Netpoll<P>, SetupError> {
+        self.setup_client(options, None)
+    }
+
+    /// Sets up the port's rx client. At most one: a second is refused with the holder's name.
+    pub fn setup_rx(
+        self: &Arc<Self>,
+        mut options: ClientOptions,
+        filter: RxFilter,
+        mut hooks: impl RxHookFactory,
+    ) -> Result<Netpoll<P>, SetupError> {
+        options.shared = true;
+        self.setup_client(options, Some((filter, &mut hooks)))
+    }
+
+    fn setup_client(
+        self: &Arc<Self>,
+        options: ClientOptions,
+        mut rx: Option<(RxFilter, &mut dyn RxHookFactory)>,
+    ) -> Result<Netpoll<P>, SetupError> {
+        super::context::refuse_in_poll()?;
+        let client_options = Checked::new(&options, &self.shared.options, rx.as_ref().map(|(filter, _)| filter))?;
+        // The user's code runs first, while nothing is locked or half done.
+        let rx = rx.as_mut().map(|(filter, hooks)| {
+            let hooks = (0..self.queues()).map(|queue| hooks.rx_hook(QueueId(queue as u16))).collect();
+            NewRx { filter: filter.clone(), hooks }
+        });
+        let mut published = self.published();
+        if published.closed {
+            return Err(SetupError::PortClosed { port: self.name().into() });
+        }
+        let info = match &published.npinfo {
+            Some(info) => info.clone(),
+            None => self.fresh_info(std::mem::take(&mut published.idle)),
+        };
+        let fresh = published.npinfo.is_none();
+        let result = self.add_client(&info, &options, client_options, rx);
+        match &result {
+            // Last thing to do, as in the patch: publish.
+            Ok(_) if fresh => self.publish(&mut published, Some(info)),
+            Err(_) if fresh => published.idle = Self::dissolve(&info),
+            _ => {}
+        }
+        result
+    }
+
+    fn add_client(
+        self: &Arc<Self>,
+        info: &Arc<NetpollInfo<P>>,
+        options: &ClientOptions,
+        checked: Checked,
+        rx: Option<NewRx>,
+    ) -> Result<Netpoll<P>, SetupError> {
+        if let (Some(_), Some(holder)) = (&rx, &info.registry().rx_np) {
+            let (port, holder) = (self.name().into(), holder.name.clone());
+            return Err(SetupError::RxTaken { port, holder });
+        }
+        let (queue, slot) = info.registry().take_slot().ok_or(SetupError::TooManyClients { most: MAX_CLIENTS })?;
+        let context = &info.contexts[queue];
+        let wanted = FIRST_CREDITS.min(options.ring_frames);
+        let first = if rx.is_some() { options.ring_frames } else { wanted };
+        let mut credits = context.change(move |state: &mut PollState<P>| state.alloc(first));
+        let room = credits.first_mut().map_or(usize::MAX, buffer_room);
+        let max_payload = client::max_payload(self.shared.options.mtu).min(room.saturating_sub(HEADERS_LEN));
+        let shared = ClientShared::new(
+            options,
+            checked.remote,
+            Placement {
+                port: self.shared.clone(),
+                dirty: context.dirty.clone(),
+                slot,
+                local_ip: checked.local_ip,
+                max_payload,
+            },
+        );
+        let (client_ring, mut engine_ring) = ring::ring(options.ring_frames, options.shared);
+        let owed = options.ring_frames - credits.len();
+        engine_ring.give(&mut credits);
+        let engine_client = EngineClient::new(shared.clone(), engine_ring, checked.next_hop, owed);
+        context.change(move |state| state.add_client(slot, engine_client));
+        let has_hook = rx.is_some();
+        let client = Netpoll {
+            port: self.clone(),
+            info: info.clone(),
+            shared,
+            ring: client_ring,
+            queue,
+            has_hook,
+            cleaned_up: false,
+        };
+        info.registry().clients += 1;
+        info.change_addresses(checked.local_ip, true);
+        if let Some(rx) = rx {
+            info.set_rx_np(&client, rx);
+        }
+        Ok(client)
+    }
+
+    /// The other half of [`Netpoll::cleanup`].
+    pub(crate) fn cleanup_client(&self, client: &mut Netpoll<P>) -> Result<(), SetupError> {
+        super::context::refuse_in_poll()?;
+        let hooks = {
+            let mut published = self.published();
+            let info = client.info.clone();
+            let hooks = if client.has_hook { info.clear_rx_np() } else { Vec::new() };
+            client.shared.close();
+            info.remove_client(client);
+            info.change_addresses(client.shared.local_ip, false);
+            let left = {
+                let mut registry = info.registry();
+                registry.clients -= 1;
+                registry.free_slots[client.queue].push(client.shared.slot);
+                registry.clients
+            };
+            if left == 0 {
+                self.publish(&mut published, None);
+                published.idle = Self::dissolve(&info);
+            }
+            hooks
+        };
+        // Outside the lock: a hook may own clients of this very port.
+        drop(hooks);
+        Ok(())
+    }
+
+    /// The counters of all queues since the port was made. Not from inside a hook (it would wait for itself).
+    pub fn stats(&self) -> PortStats {
+        let mut stats = PortStats::default();
+        for queue in 0..self.queues() {
+            stats.merge(&self.queue_stats(QueueId(queue as u16)));
+        }
+        stats
+    }
+
+    /// The counters of one queue.
+    ///
+    /// # Panics
+    /// If there is no such queue.
+    pub fn queue_stats(&self, queue: QueueId) -> PortStats {
+        let queue = usize::from(queue.0);
+        let mut stats = PortStats::default();
+        stats.add(&self.ledgers[queue]);
+        let mut published = self.published();
+        stats.missed = match &published.npinfo {
+            Some(info) => info.contexts[queue].change(|state| state.missed()),
+            None => published.idle.get_mut(queue).map(PortIo::missed).unwrap_or_default(),
+        };
+        stats
+    }
+
+    /// Takes the port out of service and gives its queues back. Refused while it has clients.
+    pub fn close(&self) -> Result<Vec<P>, SetupError> {
+        let mut published = self.published();
+        if let Some(info) = &published.npinfo {
+            return Err(SetupError::InUse { port: self.name().into(), clients: info.clients() });
+        }
+        published.closed = true;
+        self.shared.set_up(false);
+        Ok(std::mem::take(&mut published.idle))
+    }
+
+    fn published(&self) -> MutexGuard<'_, Published<P>> {
+        self.npinfo.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, published: &mut Published<P>, npinfo: Option<Arc<NetpollInfo<P>>>) {
+        published.npinfo = npinfo;
+        // I2: Release, pairs with I1.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn fresh_info(&self, queues: Vec<P>) -> Arc<NetpollInfo<P>> {
+        let neighbours = Arc::new(Neighbours::default());
+        let share = queues.len().max(1) as u32;
+        let contexts: Box<[_]> = queues
+            .into_iter()
+            .zip(&self.ledgers)
+            .map(|(io, ledger)| PollContext::new(PollState::new(io, &self.shared, ledger, &neighbours, share)))
+            .collect();
+        let slots = contexts.len();
+        let registry =
+            Registry { free_slots: vec![Vec::new(); slots], next_slots: vec![0; slots], ..Registry::default() };
+        Arc::new(NetpollInfo {
+            contexts,
+            rx_flags: AtomicU32::new(0),
+            registry: Mutex::new(registry),
+            neighbours,
+        })
+    }
+
+    /// Takes the queues out of a `NetpollInfo` that has no client any more. Poll loops that still hold it find nothing
+    /// in it.
+    fn dissolve(info: &NetpollInfo<P>) -> Vec<P> {
+        info.contexts.iter().filter_map(|context| context.take().map(PollState::into_io)).collect()
+    }
+}
+
+/// A new rx client's filter and hooks, one a queue.
+struct NewRx {
+    filter: RxFilter,
+    hooks: Vec<Box<dyn RxHook>>,
+}
+
+impl<P: PortIo> NetpollInfo<P> {
+    fn set_rx_np(&self, client: &Netpoll<P>, rx: NewRx) {
+        let ClientRing::Shared(ring) = &client.ring else { unreachable!("an rx client's ring is shared") };
+        for (context, hook) in self.contexts.iter().zip(rx.hooks) {
+            let np = HookSender { shared: client.shared.clone(), ring: ring.clone() };
+            let filter = rx.filter.clone();
+            context.change(move |state| state.set_rx_np(RxNp::new(hook, np), &filter));
+        }
+        self.registry().rx_np = Some(client.shared.clone());
+        self.rx_flags.fetch_or(RX_ENABLED, Ordering::Relaxed);
+    }
+
+    /// Takes the hook out of every context. After this it is not called any more.
+    fn clear_rx_np(&self) -> Vec<RxNp<P::Buf>> {
+        self.rx_flags.fetch_and(!RX_ENABLED, Ordering::Relaxed);
+        let hooks = self.contexts.iter().filter_map(|context| context.change(PollState::clear_rx_np)).collect();
+        self.registry().rx_np = None;
+        hooks
+    }
+
+    /// Lets the port take what the client has submitted, then takes the client out and its credits back.
+    fn remove_client(&self, client: &mut Netpoll<P>) {
+        let context = &self.contexts[client.queue];
+        let slot = client.shared.slot;
+        let start = Instant::now();
+        loop {
+            let force = start.elapsed() >= CLEANUP_LIMIT;
+            let now = super::clock::now();
+            if context.change(move |state| state.remove_client(slot, now, force)).is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        let mut credits = client.ring.reclaim();
+        context.change(move |state| state.free(&mut credits));
+    }
+}
+
+impl Registry {
+    /// A free slot: `(queue, slot)`. Clients are spread over the queues in turn.
+    fn take_slot(&mut self) -> Option<(usize, usize)> {
+        let queues = self.next_slots.len();
+        for _ in 0..queues {
+            let queue = self.next_queue % queues;
+            self.next_queue += 1;
+            if let Some(slot) = self.free_slots[queue].pop() {
+                return Some((queue, slot));
+            }
+            if self.next_slots[queue] < MAX_CLIENTS {
+                self.next_slots[queue] += 1;
+                return Some((queue, self.next_slots[queue] - 1));
+            }
+        }
+        None
+    }
+}
+
+/// What the options come to on this port.
+struct Checked {
+    local_ip: Ipv4Addr,
+    remote: Option<(Ipv4Addr, u16)>,
+    next_hop: Option<Ipv4Addr>,
+}
+
+impl Checked {
+    fn new(options: &ClientOptions, port: &PortOptions, filter: Option<&RxFilter>) -> Result<Self, SetupError> {
+        if options.ring_frames == 0 {
+            return Err(SetupError::NoRing { client: options.name.clone() });
+        }
+        let v4 = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => Ok(ip),
+            IpAddr::V6(_) => Err(SetupError::AddressFamily { client: options.name.clone(), ip }),
+        };
+        let port_ip = port.ip.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip);
+        let local_ip = options.local_ip.map_or(Ok(port_ip), v4)?;
+        let remote = options.remote.map(|(ip, port)| v4(ip).map(|ip| (ip, port))).transpose()?;
+        for ip in filter.iter().flat_map(|filter| [filter.local_ip, filter.remote_ip]).flatten() {
+            v4(ip)?;
+        }
+        let next_hop = match (options.remote_mac, remote) {
+            (RemoteMac::Arp, Some((ip, _))) => Some(arp::next_hop(ip, port.ip, port.gateway)),
+            _ => None,
+        };
+        Ok(Self { local_ip, remote, next_hop })
+    }
+}
+
+/// Bytes that a buffer of this port takes, up to the largest frame that anyone asks for.
+fn buffer_room<B: Frame>(buffer: &mut B) -> usize {
+    let (mut fits, mut too_long) = (ethernet::MIN_FRAME_LEN, 1 << 16);
+    while too_long - fits > 1 {
+        let middle = fits.midpoint(too_long);
+        if buffer.resize(middle).is_some() { fits = middle } else { too_long = middle }
+    }
+    buffer.resize(0);
+    fits
+}

@@ -1,0 +1,545 @@
+//! One poll of one queue: what the owner of the gate does.
+//!
+//! ```text
+//! rx_burst -> filter -+- ARP, ICMP echo: answered in their own mbuf -> stage
+//!                     +- UDP: kept for the hook
+//!                     +- other: counted by reason, freed
+//! stage -> tx_burst           (answers leave before the hook runs, however long it takes)
+//! hook, once, with the burst
+//! rings -> stage -> tx_burst  (a burst a client, round robin, what the hook sent included)
+//! ```
+//! Bounded: at most `budget` frames in, at most [`TX_BUDGET`] frames out of the rings. No allocation, lock or system
+//! call of our own on the way.
+
+use std::{
+    net::Ipv4Addr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use arrayvec::ArrayVec;
+
+use super::{
+    arp::{Neighbours, Resolution},
+    client::{ClientShared, HookSender},
+    context::MAX_CLIENTS,
+    dirty::DirtyMap,
+    filter::{ArpMeta, EchoMeta, FilterRules, UdpMeta, Verdict, classify},
+    hook::{Now, RxBurst, RxHook},
+    info::{PortShared, RxFilter},
+    rate::TokenBucket,
+    ring::EngineRing,
+    send::{STAGE_FRAMES, TX_BUDGET, TxStage},
+    stats::{QueueCounters, QueueLedger},
+};
+use crate::{
+    port::{Frame, MAX_BURST, Missed, PortIo},
+    wire::{
+        MacAddr,
+        arp::{self, Arp, Operation},
+        ethernet, icmp,
+    },
+};
+
+/// Frames that one client may send in a row before it is the next one's turn.
+const CLIENT_BURST: usize = 32;
+/// How often the link state is looked at.
+const LINK_CHECK_NS: u64 = 10_000_000;
+
+/// What the gate of one queue guards.
+pub(crate) struct PollState<P: PortIo> {
+    io: P,
+    port: Arc<PortShared>,
+    ledger: Arc<QueueLedger>,
+    pub(crate) rules: FilterRules,
+    rx_np: Option<RxNp<P::Buf>>,
+    clients: Vec<Option<EngineClient<P::Buf>>>,
+    pub(crate) dirty: Arc<DirtyMap>,
+    /// Whose turn it is to send.
+    turn: usize,
+    /// Clients that are owed credits since the pool was empty, each once.
+    owed: Vec<usize>,
+    neighbours: Arc<Neighbours>,
+    answers: TokenBucket,
+    link_checked_ns: u64,
+    stage: TxStage<P::Buf>,
+    /// Frames of the burst under way: as received, those for the hook, those done with.
+    rx: Vec<P::Buf>,
+    deliver: Vec<P::Buf>,
+    metas: ArrayVec<UdpMeta, MAX_BURST>,
+    done: Vec<P::Buf>,
+    /// Buffers on their way from the pool to a client.
+    credits: Vec<P::Buf>,
+}
+
+/// The rx hook's instance of this queue, with its sending side.
+pub(crate) struct RxNp<B> {
+    hook: Box<dyn RxHook>,
+    np: HookSender<B>,
+    panicked: bool,
+}
+
+impl<B> RxNp<B> {
+    pub(crate) fn new(hook: Box<dyn RxHook>, np: HookSender<B>) -> Self {
+        Self { hook, np, panicked: false }
+    }
+}
+
+/// A client as its poll context knows it.
+pub(crate) struct EngineClient<B> {
+    shared: Arc<ClientShared>,
+    ring: EngineRing<B>,
+    /// Where its frames go first, if that is to be found by ARP, and the answer.
+    next_hop: Option<Ipv4Addr>,
+    resolution: Resolution,
+    valid_until_ns: u64,
+    /// Credits that it has still to get.
+    owed: usize,
+    in_owed_list: bool,
+}
+
+impl<B> EngineClient<B> {
+    pub(crate) fn new(
+        shared: Arc<ClientShared>,
+        ring: EngineRing<B>,
+        next_hop: Option<Ipv4Addr>,
+        owed: usize,
+    ) -> Self {
+        let resolution = Resolution::Waiting;
+        Self { shared, ring, next_hop, resolution, valid_until_ns: 0, owed, in_owed_list: false }
+    }
+}
+
+impl<P: PortIo> PollState<P> {
+    pub(crate) fn new(
+        mut io: P,
+        port: &Arc<PortShared>,
+        ledger: &Arc<QueueLedger>,
+        neighbours: &Arc<Neighbours>,
+        queues: u32,
+    ) -> Self {
+        let options = &port.options;
+        let rules = FilterRules {
+            mac: port.mac,
+            multicast: options.multicast.clone(),
+            kernel_backed: port.offloads.kernel_backed,
+            accept_partial: options.accept_partial,
+            ..FilterRules::default()
+        };
+        let mut rx = Vec::with_capacity(MAX_BURST);
+        drop_stale(&mut io, &mut rx, &ledger.counters);
+        Self {
+            io,
+            port: port.clone(),
+            ledger: ledger.clone(),
+            rules,
+            rx_np: None,
+            clients: Vec::new(),
+            dirty: Arc::new(DirtyMap::new(MAX_CLIENTS)),
+            turn: 0,
+            owed: Vec::new(),
+            neighbours: neighbours.clone(),
+            answers: TokenBucket::new(options.answers_per_second.div_ceil(queues)),
+            link_checked_ns: 0,
+            stage: TxStage::new(),
+            rx,
+            deliver: Vec::with_capacity(MAX_BURST),
+            metas: ArrayVec::new(),
+            done: Vec::with_capacity(MAX_BURST),
+            credits: Vec::with_capacity(MAX_BURST),
+        }
+    }
+
+    /// One poll; the frames it moved.
+    #[inline]
+    pub(crate) fn poll(&mut self, now: Now, budget: usize, make_room: bool) -> usize {
+        self.check_link(now.mono_ns);
+        let received = self.io.rx_burst(&mut self.rx, budget.min(MAX_BURST));
+        if received > 0 {
+            self.filter(received, now.mono_ns, make_room);
+            self.flush(now.mono_ns);
+            self.deliver(now);
+            self.io.free(&mut self.done);
+        }
+        let sent = self.drain_clients(now.mono_ns);
+        if let Some(rx_np) = self.rx_np.as_mut().filter(|rx_np| !rx_np.panicked) {
+            rx_np.panicked = catch_unwind(AssertUnwindSafe(|| rx_np.hook.tick(now))).is_err();
+        }
+        let work = received + sent;
+        let counters = &self.ledger.counters;
+        if work > 0 { counters.busy_polls.add(1) } else { counters.idle_polls.add(1) }
+        work
+    }
+
+    /// Decides each frame of the burst.
+    fn filter(&mut self, received: usize, now_ns: u64, make_room: bool) {
+        let counters = &self.ledger.counters;
+        counters.received.add(received as u64);
+        let mut bytes = 0;
+        let mut partial = 0;
+        let mut rx = std::mem::take(&mut self.rx);
+        for frame in rx.drain(..) {
+            let data = frame.data();
+            bytes += data.len() as u64;
+            let (ip, udp) = (frame.ip_checksum(), frame.udp_checksum());
+            match classify(data, frame.is_contiguous(), ip, udp, &self.rules) {
+                Verdict::Udp(meta) => {
+                    partial += u64::from(meta.partial);
+                    // Room by construction: a burst is at most MAX_BURST frames.
+                    self.metas.push(meta);
+                    self.deliver.push(frame);
+                }
+                Verdict::Arp(meta) => self.arp(frame, &meta, now_ns),
+                Verdict::IcmpEcho(meta) => self.echo(frame, &meta, now_ns),
+                Verdict::Unmatched(_) if make_room => {
+                    self.ledger.counters.rx_drop.add(1);
+                    self.done.push(frame);
+                }
+                Verdict::Unmatched(reason) => {
+                    self.ledger.unmatched[reason as usize].add(1);
+                    self.done.push(frame);
+                }
+            }
+        }
+        self.rx = rx;
+        let counters = &self.ledger.counters;
+        counters.received_bytes.add(bytes);
+        if partial > 0 {
+            counters.delivered_partial.add(partial);
+        }
+    }
+
+    /// Hands the burst's datagrams to the hook.
+    fn deliver(&mut self, now: Now) {
+        let count = self.metas.len() as u64;
+        if count == 0 {
+            return;
+        }
+        let counters = &self.ledger.counters;
+        match &mut self.rx_np {
+            Some(rx_np) if !rx_np.panicked => {
+                let datagrams: ArrayVec<_, MAX_BURST> =
+                    self.metas.iter().zip(&self.deliver).map(|(meta, frame)| meta.datagram(frame.data())).collect();
+                let burst = RxBurst { now, datagrams: &datagrams };
+                let call = AssertUnwindSafe(|| rx_np.hook.rx_hook(&rx_np.np, &burst));
+                if catch_unwind(call).is_ok() {
+                    counters.delivered.add(count);
+                } else {
+                    rx_np.panicked = true;
+                    counters.hook_panicked.add(count);
+                    tracing::error!(client = rx_np.np.shared.name, "rx hook panicked: it is not called any more");
+                }
+            }
+            // The filter lets UDP through only where there is an rx client: this one's hook has panicked.
+            _ => counters.hook_panicked.add(count),
+        }
+        self.metas.clear();
+        self.io.free(&mut self.deliver);
+    }
+
+    fn arp(&mut self, mut frame: P::Buf, meta: &ArpMeta, now_ns: u64) {
+        let sender = (meta.arp.sender_ip, meta.arp.sender_mac);
+        let learned = self.neighbours.learn(sender.0, sender.1, now_ns);
+        match meta.arp.operation {
+            Operation::Request if !self.answers.take(now_ns) => self.rate_limited(frame),
+            Operation::Request => {
+                let mac = self.rules.mac;
+                arp::reply_in_place(frame.data_mut(), usize::from(meta.at), mac);
+                self.answer(frame, |counters| counters.arp_answered.add(1));
+            }
+            Operation::Reply => {
+                let counters = &self.ledger.counters;
+                if learned {
+                    counters.arp_learned.add(1);
+                } else {
+                    self.ledger.unmatched[super::filter::Reason::ArpUnasked as usize].add(1);
+                }
+                self.done.push(frame);
+            }
+        }
+    }
+
+    fn echo(&mut self, mut frame: P::Buf, meta: &EchoMeta, now_ns: u64) {
+        if !self.answers.take(now_ns) {
+            return self.rate_limited(frame);
+        }
+        icmp::reply_in_place(frame.data_mut(), usize::from(meta.ip_at), self.rules.mac);
+        self.answer(frame, |counters| counters.icmp_answered.add(1));
+    }
+
+    fn rate_limited(&mut self, frame: P::Buf) {
+        self.ledger.counters.rate_limited.add(1);
+        self.done.push(frame);
+    }
+
+    fn answer(&mut self, frame: P::Buf, answered: impl FnOnce(&QueueCounters)) {
+        let counters = &self.ledger.counters;
+        match self.stage.push_own(frame, counters) {
+            Ok(()) => answered(counters),
+            Err(frame) => {
+                counters.answer_backlog_full.add(1);
+                self.done.push(frame);
+            }
+        }
+    }
+
+    /// Takes frames from the clients' rings, a burst each, and offers them to the port.
+    fn drain_clients(&mut self, now_ns: u64) -> usize {
+        if !self.owed.is_empty() {
+            self.pay_owed();
+        }
+        self.flush(now_ns);
+        if self.stage.is_blocked() || self.dirty.is_clean() {
+            return 0;
+        }
+        let (start, mut at, mut wrapped) = (self.turn, self.turn, false);
+        let mut taken = 0;
+        while taken < TX_BUDGET {
+            let Some(slot) = self.dirty.next(at).filter(|slot| !wrapped || *slot < start) else {
+                if wrapped {
+                    break;
+                }
+                (at, wrapped) = (0, true);
+                continue;
+            };
+            at = slot + 1;
+            taken += self.take_from(slot, CLIENT_BURST.min(TX_BUDGET - taken), now_ns);
+        }
+        self.turn = at;
+        self.flush(now_ns);
+        taken
+    }
+
+    /// One client's turn; the frames it got rid of.
+    fn take_from(&mut self, slot: usize, most: usize, now_ns: u64) -> usize {
+        let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
+            self.dirty.clear(slot);
+            return 0;
+        };
+        if client.next_hop.is_some() && now_ns >= client.valid_until_ns {
+            self.resolve(slot, now_ns);
+        }
+        let Some(client) = self.clients[slot].as_mut() else { return 0 };
+        let dst_mac = match (client.next_hop, client.resolution) {
+            (None, _) => None,
+            (Some(_), Resolution::Known(mac)) => Some(mac),
+            (Some(_), Resolution::Waiting) => return 0,
+            (Some(_), Resolution::Unreachable) => {
+                let dropped = client.ring.take(&mut self.done, MAX_BURST.min(self.done.capacity()));
+                client.shared.sent.unresolved.add(dropped as u64);
+                self.io.free(&mut self.done);
+                self.refill(slot, dropped);
+                return dropped;
+            }
+        };
+        let taken = client.ring.take(&mut self.stage.frames, most);
+        if taken == 0 {
+            self.dirty.clear(slot);
+            if !client.ring.is_empty() {
+                self.dirty.mark(slot);
+            }
+            return 0;
+        }
+        if let Some(mac) = dst_mac {
+            let staged = self.stage.frames.len();
+            for frame in &mut self.stage.frames[staged - taken..] {
+                ethernet::set_dst(frame.data_mut(), mac);
+            }
+        }
+        self.stage.own_last(&client.shared, taken);
+        self.refill(slot, taken);
+        taken
+    }
+
+    /// Gives a client credits for `spent` frames and for what it is owed, as far as the pool has them.
+    fn refill(&mut self, slot: usize, spent: usize) {
+        let Some(client) = self.clients[slot].as_mut() else { return };
+        client.owed += spent;
+        let wanted = client.owed.min(self.credits.capacity());
+        let got = self.io.alloc(&mut self.credits, wanted, client.shared.urgent);
+        client.ring.give(&mut self.credits);
+        // What found no room goes back: the client has its full number already.
+        self.io.free(&mut self.credits);
+        client.owed -= got;
+        client.shared.set_owed(client.owed);
+        if got < wanted {
+            self.ledger.counters.pool_empty.add(1);
+        }
+        if client.owed > 0 && !client.in_owed_list {
+            client.in_owed_list = true;
+            self.owed.push(slot);
+        }
+    }
+
+    /// Tries to pay the client that has waited longest.
+    #[cold]
+    fn pay_owed(&mut self) {
+        let slot = self.owed.remove(0);
+        if let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) {
+            client.in_owed_list = false;
+            self.refill(slot, 0);
+        }
+    }
+
+    /// Brings a client's next hop up to date, and asks for it where that is due.
+    #[cold]
+    fn resolve(&mut self, slot: usize, now_ns: u64) {
+        let Some(client) = self.clients[slot].as_mut() else { return };
+        let Some(next_hop) = client.next_hop else { return };
+        let lookup = self.neighbours.lookup(next_hop, now_ns);
+        (client.resolution, client.valid_until_ns) = (lookup.state, lookup.valid_until_ns);
+        let local_ip = client.shared.local_ip;
+        if lookup.ask {
+            self.send_arp(Arp::request(self.rules.mac, local_ip, next_hop));
+        }
+    }
+
+    /// Tells the link that an address is ours.
+    pub(crate) fn announce(&mut self, ip: Ipv4Addr) {
+        self.send_arp(Arp::gratuitous(self.rules.mac, ip));
+        self.flush(super::clock::now().mono_ns);
+    }
+
+    fn send_arp(&mut self, arp: Arp) {
+        if self.io.alloc(&mut self.credits, 1, true) == 0 {
+            return self.ledger.counters.pool_empty.add(1);
+        }
+        let Some(mut frame) = self.credits.pop() else { return };
+        let emitted = frame
+            .resize(ethernet::MIN_FRAME_LEN)
+            .and_then(|bytes| arp.emit_frame(bytes, MacAddr::BROADCAST))
+            .is_some();
+        if emitted && let Err(frame) = self.stage.push_own(frame, &self.ledger.counters) {
+            drop(frame);
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self, now_ns: u64) {
+        self.stage.flush(&mut self.io, &self.ledger.counters, now_ns);
+    }
+
+    /// Looks at the link now and then; what waits when it goes down is dropped.
+    #[inline]
+    fn check_link(&mut self, now_ns: u64) {
+        if now_ns.wrapping_sub(self.link_checked_ns) >= LINK_CHECK_NS {
+            self.link_checked_ns = now_ns;
+            let up = self.io.link_up();
+            if up != self.port.is_up() {
+                self.port.set_up(up);
+                tracing::warn!(port = self.port.options.name, up, "link changed");
+            }
+            if !up {
+                self.drop_queued();
+            }
+        }
+    }
+
+    /// The link is down: nothing that was submitted can leave.
+    #[cold]
+    fn drop_queued(&mut self) {
+        self.stage.drop_all(&mut self.io, &self.ledger.counters);
+        let mut at = 0;
+        while let Some(slot) = self.dirty.next(at) {
+            at = slot + 1;
+            let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else { continue };
+            let mut dropped = 0;
+            // Bounded by the ring: no credit comes back before this is done.
+            while client.ring.take(&mut self.done, MAX_BURST) > 0 {
+                dropped += self.done.len();
+                self.io.free(&mut self.done);
+            }
+            client.shared.sent.port_down.add(dropped as u64);
+            self.refill(slot, dropped);
+        }
+    }
+}
+
+/// Changes, each run through [`PollContext::change`](super::context::PollContext::change).
+impl<P: PortIo> PollState<P> {
+    pub(crate) fn alloc(&mut self, count: usize) -> Vec<P::Buf> {
+        let mut buffers = Vec::with_capacity(count);
+        self.io.alloc(&mut buffers, count, false);
+        buffers
+    }
+
+    pub(crate) fn free(&mut self, buffers: &mut Vec<P::Buf>) {
+        self.io.free(buffers);
+    }
+
+    pub(crate) fn missed(&mut self) -> Missed {
+        self.io.missed()
+    }
+
+    pub(crate) fn add_client(&mut self, slot: usize, client: EngineClient<P::Buf>) {
+        if self.clients.len() <= slot {
+            self.clients.resize_with(slot + 1, || None);
+            self.owed.reserve(slot + 1);
+        }
+        client.shared.set_owed(client.owed);
+        self.clients[slot] = Some(client);
+    }
+
+    /// Moves on what the client has submitted; `Some` once it is out of here. With `force`, what is left is dropped.
+    pub(crate) fn remove_client(&mut self, slot: usize, now: Now, force: bool) -> Option<()> {
+        let mut rounds = STAGE_FRAMES;
+        while rounds > 0 && !self.stage.is_blocked() && self.take_from(slot, TX_BUDGET, now.mono_ns) > 0 {
+            self.flush(now.mono_ns);
+            rounds -= 1;
+        }
+        self.flush(now.mono_ns);
+        let client = self.clients[slot].as_mut()?;
+        let done = client.ring.is_empty() && client.shared.staged() == 0;
+        if !done && !force {
+            return None;
+        }
+        self.stage.drop_client(&mut self.io, &client.shared);
+        let mut left = Vec::new();
+        while client.ring.take(&mut left, MAX_BURST) > 0 {}
+        client.shared.sent.cleanup.add(left.len() as u64);
+        self.io.free(&mut left);
+        self.owed.retain(|owed| *owed != slot);
+        self.dirty.clear(slot);
+        self.clients[slot] = None;
+        Some(())
+    }
+
+    pub(crate) fn set_rx_np(&mut self, rx_np: RxNp<P::Buf>, filter: &RxFilter) {
+        let v4 = |ip| match ip {
+            Some(std::net::IpAddr::V4(ip)) => Some(ip),
+            _ => None,
+        };
+        self.rules.rx_client = true;
+        self.rules.local_ip = v4(filter.local_ip);
+        self.rules.remote_ip = v4(filter.remote_ip);
+        self.rules.local_ports = filter.local_ports.clone();
+        self.rx_np = Some(rx_np);
+    }
+
+    pub(crate) fn clear_rx_np(&mut self) -> Option<RxNp<P::Buf>> {
+        self.rules.rx_client = false;
+        self.rx_np.take()
+    }
+
+    /// The queue itself, with nothing of ours left in it.
+    pub(crate) fn into_io(mut self) -> P {
+        self.flush(super::clock::now().mono_ns);
+        if !self.stage.is_empty() {
+            self.stage.drop_all(&mut self.io, &self.ledger.counters);
+        }
+        self.io
+    }
+}
+
+/// Frames that came while the port had no client are of no use to the new one: their time of arrival is unknown.
+fn drop_stale<P: PortIo>(io: &mut P, frames: &mut Vec<P::Buf>, counters: &QueueCounters) {
+    /// More than any ring of descriptors holds; a port that delivers without end must not keep us.
+    const MOST: usize = 8192;
+    let mut dropped = 0;
+    while dropped < MOST && io.rx_burst(frames, MAX_BURST) > 0 {
+        dropped += frames.len();
+        counters.received.add(frames.len() as u64);
+        counters.stale.add(frames.len() as u64);
+        io.free(frames);
+    }
+}

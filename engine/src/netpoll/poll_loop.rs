@@ -1,0 +1,199 @@
+//! The poll loop: what an lcore does all day.
+//!
+//! It goes round its queues and polls each through the gate. Where nothing is to be done it backs off by its
+//! [`IdlePolicy`]. Ports come and go while it runs, through its mailbox; a port's clients come and go through the port.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    clock,
+    info::{NetpollInfo, Port},
+    mailbox::{Mailbox, Ticket},
+};
+use crate::{LcoreId, QueueId, port::{MAX_BURST, PortIo}};
+
+/// What an idle loop does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdlePolicy {
+    /// Polls on at once: lowest latency, a whole core.
+    Busy,
+    /// Polls on after a pause instruction: kinder to the other hyperthread.
+    Pause,
+    /// Sleeps, longer and longer up to `max`, so that a frame waits at most that long.
+    Sleep {
+        /// Longest sleep.
+        max: Duration,
+    },
+}
+
+impl Default for IdlePolicy {
+    /// Sleeps of at most 1 ms: about one percent of a core when idle.
+    fn default() -> Self {
+        IdlePolicy::Sleep { max: Duration::from_millis(1) }
+    }
+}
+
+/// Empty rounds before a sleeping loop starts to sleep.
+const ROUNDS_BEFORE_SLEEP: u32 = 256;
+/// Its first sleep.
+const FIRST_SLEEP: Duration = Duration::from_micros(10);
+/// Rounds of draining after the stop signal, at most this long.
+const DRAIN_LIMIT: Duration = Duration::from_millis(50);
+
+/// A poll loop, before and while it runs.
+#[derive(Debug)]
+pub struct PollLoop<P: PortIo = super::DefaultIo> {
+    queues: Vec<Polled<P>>,
+    idle: IdlePolicy,
+    burst: usize,
+    shared: Arc<LoopShared<P>>,
+}
+
+/// What others hold of a [`PollLoop`].
+#[derive(Debug)]
+pub struct PollLoopHandle<P: PortIo = super::DefaultIo> {
+    shared: Arc<LoopShared<P>>,
+}
+
+#[derive(Debug)]
+struct LoopShared<P: PortIo> {
+    stop: AtomicBool,
+    running: AtomicBool,
+    mailbox: Mailbox<Vec<Polled<P>>>,
+}
+
+/// One queue that the loop polls.
+#[derive(Debug)]
+struct Polled<P: PortIo> {
+    port: Arc<Port<P>>,
+    queue: usize,
+    info: Option<Arc<NetpollInfo<P>>>,
+    seen: u64,
+}
+
+impl<P: PortIo> PollLoop<P> {
+    /// A loop without queues. `burst` frames a poll, 1 to [`MAX_BURST`].
+    pub fn new(idle: IdlePolicy, burst: usize) -> Self {
+        let shared = LoopShared {
+            stop: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            mailbox: Mailbox::new(),
+        };
+        Self { queues: Vec::new(), idle, burst: burst.clamp(1, MAX_BURST), shared: Arc::new(shared) }
+    }
+
+    /// Polls this queue too.
+    pub fn add(&mut self, port: &Arc<Port<P>>, queue: QueueId) {
+        self.queues.push(Polled::new(port, queue));
+    }
+
+    /// What stops the loop and changes its queues while it runs.
+    pub fn handle(&self) -> PollLoopHandle<P> {
+        PollLoopHandle { shared: self.shared.clone() }
+    }
+
+    /// Polls until it is told to stop, then drains the rings (at most 50 ms). The calling thread must be an lcore.
+    ///
+    /// # Panics
+    /// Where it is none.
+    pub fn run(mut self) {
+        let lcore = LcoreId::current().expect("a poll loop runs on an lcore");
+        self.shared.running.store(true, Ordering::Release);
+        let mut idle_rounds = 0_u32;
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            if self.round(lcore) > 0 {
+                idle_rounds = 0;
+            } else {
+                idle_rounds = idle_rounds.saturating_add(1);
+                self.idle(idle_rounds);
+            }
+        }
+        let start = std::time::Instant::now();
+        while start.elapsed() < DRAIN_LIMIT && self.round(lcore) > 0 {}
+        self.shared.running.store(false, Ordering::Release);
+        // What was posted meanwhile is applied by who waits for it, now that nobody runs.
+    }
+
+    /// Polls each queue once; the frames moved.
+    #[inline]
+    fn round(&mut self, lcore: LcoreId) -> usize {
+        if self.shared.mailbox.has_news() {
+            self.shared.mailbox.apply(&mut self.queues);
+        }
+        let mut work = 0;
+        for polled in &mut self.queues {
+            if let Some(info) = polled.port.npinfo_since(&mut polled.seen) {
+                polled.info = info;
+            }
+            if let Some(info) = &polled.info {
+                work += info.contexts[polled.queue].poll(lcore, clock::now(), self.burst, false).unwrap_or(0);
+            }
+        }
+        work
+    }
+
+    fn idle(&self, rounds: u32) {
+        match self.idle {
+            IdlePolicy::Busy => {}
+            IdlePolicy::Pause => std::hint::spin_loop(),
+            IdlePolicy::Sleep { max } => {
+                if rounds <= ROUNDS_BEFORE_SLEEP {
+                    std::hint::spin_loop();
+                } else {
+                    let doublings = ((rounds - ROUNDS_BEFORE_SLEEP) / 4).min(16);
+                    std::thread::sleep((FIRST_SLEEP * (1 << doublings)).min(max));
+                }
+            }
+        }
+    }
+}
+
+impl<P: PortIo> PollLoopHandle<P> {
+    /// Tells the loop to stop. Any thread; does not wait.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the loop is inside [`PollLoop::run`].
+    pub fn is_running(&self) -> bool {
+        self.shared.running.load(Ordering::Acquire)
+    }
+
+    /// Has the running loop poll this queue too, from its next round on.
+    pub fn add(&self, port: &Arc<Port<P>>, queue: QueueId) {
+        let polled = Polled::new(port, queue);
+        self.post(move |queues| queues.push(polled));
+    }
+
+    /// Has the loop let go of the port; it does not touch it any more once this returns. Not from inside a hook.
+    pub fn remove(&self, port: &Arc<Port<P>>) {
+        let port = port.clone();
+        self.post(move |queues| queues.retain(|polled| !Arc::ptr_eq(&polled.port, &port)));
+    }
+
+    fn post(&self, change: impl FnOnce(&mut Vec<Polled<P>>) + Send + 'static) {
+        let ticket: Ticket = self.shared.mailbox.post(Box::new(change));
+        while self.is_running() && !self.shared.mailbox.is_applied(ticket) {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
+impl<P: PortIo> Clone for PollLoopHandle<P> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<P: PortIo> Polled<P> {
+    fn new(port: &Arc<Port<P>>, queue: QueueId) -> Self {
+        // One before the first generation, so that the first look always counts as a change.
+        Self { port: port.clone(), queue: usize::from(queue.0), info: None, seen: u64::MAX }
+    }
+}
