@@ -39,7 +39,7 @@ impl Counter {
 
 /// Declares a set of counters and its plain snapshot.
 ///
-/// ```ignore
+/// ```text
 /// counters! {
 ///     /// What one queue did.
 ///     pub struct QueueCounters => QueueStats {

@@ -25,7 +25,11 @@ use crate::{
     LcoreId,
     counters::Counter,
     port::{Frame, PortIo},
-    wire::{MacAddr, ethernet, ipv4, udp, template::{HEADERS_LEN, UdpFlow, UdpTemplate}},
+    wire::{
+        MacAddr, ethernet, ipv4,
+        template::{HEADERS_LEN, UdpFlow, UdpTemplate},
+        udp,
+    },
 };
 
 /// Budget of a client's own poll, as in the patch.
@@ -81,6 +85,9 @@ pub struct ClientOptions {
     pub remote_mac: RemoteMac,
     /// Frames that its ring holds.
     pub ring_frames: usize,
+    /// Mbufs that it holds from the start; `None`: as many as its ring takes. With fewer, its first frame brings the
+    /// rest: so 10,000 silent clients need not hold a ring's worth each.
+    pub first_credits: Option<usize>,
     /// What happens when the ring is full.
     pub on_full: OnFull,
     /// May use the port's small reserve when the mempool is empty.
@@ -99,6 +106,7 @@ impl ClientOptions {
             remote: None,
             remote_mac: RemoteMac::Fixed(MacAddr::BROADCAST),
             ring_frames: 128,
+            first_credits: None,
             on_full: OnFull::Drop,
             urgent: false,
             shared: false,
@@ -126,6 +134,12 @@ impl ClientOptions {
     /// Has a ring of that many frames.
     pub fn ring_frames(mut self, frames: usize) -> Self {
         self.ring_frames = frames;
+        self
+    }
+
+    /// Starts with that many mbufs.
+    pub fn first_credits(mut self, mbufs: usize) -> Self {
+        self.first_credits = Some(mbufs);
         self
     }
 

@@ -4,8 +4,9 @@
 //! last, the last client's clean-up takes it down, and a later client gets a fresh one. Poll loops look it up through a
 //! generation count, so that the hot path reads one word that nobody writes.
 //!
-//! Set-ups and clean-ups of one port take turns (`Port::npinfo`'s lock). They change poll contexts through
-//! [`PollContext::change`] only, which returns after a grace period.
+//! Set-ups and clean-ups of one port take turns (`Port::setup`). They change poll contexts through
+//! [`PollContext::change`] only, which returns after a grace period. `Port::npinfo`'s own lock is held for a pointer's
+//! copy only, so that a hook may look at it while a set-up waits for that hook's poll to end.
 
 use std::{
     collections::HashMap,
@@ -36,9 +37,6 @@ use crate::{
 
 /// How long a clean-up lets the port take what the client has submitted.
 const CLEANUP_LIMIT: Duration = Duration::from_millis(100);
-/// Credits that a new client starts with; its first frame brings the rest. So 10,000 silent clients hold 40,000 mbufs,
-/// not a ring's worth each.
-const FIRST_CREDITS: usize = 4;
 
 /// What a port is told by its user.
 #[derive(Clone, Debug)]
@@ -107,14 +105,15 @@ impl PortShared {
 pub struct Port<P: PortIo = super::DefaultIo> {
     pub(crate) shared: Arc<PortShared>,
     ledgers: Box<[Arc<QueueLedger>]>,
-    npinfo: Mutex<Published<P>>,
-    /// Counts changes of `npinfo`. Written under its lock, read by poll loops each round.
+    npinfo: Mutex<Option<Arc<NetpollInfo<P>>>>,
+    /// Counts changes of `npinfo`. Read by poll loops each round.
     generation: AtomicU64,
+    /// Held throughout a set-up or clean-up.
+    setup: Mutex<Setup<P>>,
 }
 
 #[derive(Debug)]
-struct Published<P: PortIo> {
-    npinfo: Option<Arc<NetpollInfo<P>>>,
+struct Setup<P: PortIo> {
     /// The queues, while there is no `NetpollInfo` to hold them.
     idle: Vec<P>,
     closed: bool,
@@ -127,7 +126,6 @@ pub struct NetpollInfo<P: PortIo = super::DefaultIo> {
     pub(crate) contexts: Box<[PollContext<P>]>,
     rx_flags: AtomicU32,
     registry: Mutex<Registry>,
-    neighbours: Arc<Neighbours>,
 }
 
 /// `rx_flags`: a client has an rx hook.
@@ -220,7 +218,7 @@ impl<P: PortIo> NetpollInfo<P> {
         for (number, context) in self.contexts.iter().enumerate() {
             let addresses = addresses.clone();
             context.change(move |state| {
-                state.rules.addresses = addresses.into();
+                state.rules.addresses = addresses.into_iter().collect();
                 if added && number == 0 {
                     state.announce(ip);
                 }
@@ -246,8 +244,9 @@ impl<P: PortIo> Port<P> {
         Arc::new(Self {
             shared,
             ledgers: queues.iter().map(|_| Arc::default()).collect(),
-            npinfo: Mutex::new(Published { npinfo: None, idle: queues, closed: false }),
+            npinfo: Mutex::new(None),
             generation: AtomicU64::new(0),
+            setup: Mutex::new(Setup { idle: queues, closed: false }),
         })
     }
 
@@ -283,20 +282,18 @@ impl<P: PortIo> Port<P> {
 
     /// What the port's clients share, while it has any.
     pub fn npinfo(&self) -> Option<Arc<NetpollInfo<P>>> {
-        self.published().npinfo.clone()
+        self.npinfo.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// For a poll loop: `Some` with the new value where [`Port::npinfo`] changed since `seen`. Does not wait: where a
-    /// set-up is under way, the next round will see it.
+    /// For a poll loop: `Some` with the new value where [`Port::npinfo`] changed since `seen`.
     pub(crate) fn npinfo_since(&self, seen: &mut u64) -> Option<Option<Arc<NetpollInfo<P>>>> {
         // I1: Acquire, pairs with I2.
         let generation = self.generation.load(Ordering::Acquire);
         if generation == *seen {
             return None;
         }
-        let published = self.npinfo.try_lock().ok()?;
         *seen = generation;
-        Some(published.npinfo.clone())
+        Some(self.npinfo())
     }
 
     /// Sets up a client that only sends.
@@ -327,20 +324,18 @@ impl<P: PortIo> Port<P> {
             let hooks = (0..self.queues()).map(|queue| hooks.rx_hook(QueueId(queue as u16))).collect();
             NewRx { filter: filter.clone(), hooks }
         });
-        let mut published = self.published();
-        if published.closed {
+        let mut setup = self.lock_setup();
+        if setup.closed {
             return Err(SetupError::PortClosed { port: self.name().into() });
         }
-        let info = match &published.npinfo {
-            Some(info) => info.clone(),
-            None => self.fresh_info(std::mem::take(&mut published.idle)),
-        };
-        let fresh = published.npinfo.is_none();
+        let present = self.npinfo();
+        let fresh = present.is_none();
+        let info = present.unwrap_or_else(|| self.fresh_info(std::mem::take(&mut setup.idle)));
         let result = self.add_client(&info, &options, client_options, rx);
         match &result {
             // Last thing to do, as in the patch: publish.
-            Ok(_) if fresh => self.publish(&mut published, Some(info)),
-            Err(_) if fresh => published.idle = Self::dissolve(&info),
+            Ok(_) if fresh => self.publish(Some(info)),
+            Err(_) if fresh => setup.idle = Self::dissolve(&info),
             _ => {}
         }
         result
@@ -359,8 +354,7 @@ impl<P: PortIo> Port<P> {
         }
         let (queue, slot) = info.registry().take_slot().ok_or(SetupError::TooManyClients { most: MAX_CLIENTS })?;
         let context = &info.contexts[queue];
-        let wanted = FIRST_CREDITS.min(options.ring_frames);
-        let first = if rx.is_some() { options.ring_frames } else { wanted };
+        let first = options.first_credits.unwrap_or(options.ring_frames).clamp(1, options.ring_frames);
         let mut credits = context.change(move |state: &mut PollState<P>| state.alloc(first));
         let room = credits.first_mut().map_or(usize::MAX, buffer_room);
         let max_payload = client::max_payload(self.shared.options.mtu).min(room.saturating_sub(HEADERS_LEN));
@@ -402,7 +396,7 @@ impl<P: PortIo> Port<P> {
     pub(crate) fn cleanup_client(&self, client: &mut Netpoll<P>) -> Result<(), SetupError> {
         super::context::refuse_in_poll()?;
         let hooks = {
-            let mut published = self.published();
+            let mut setup = self.lock_setup();
             let info = client.info.clone();
             let hooks = if client.has_hook { info.clear_rx_np() } else { Vec::new() };
             client.shared.close();
@@ -415,8 +409,8 @@ impl<P: PortIo> Port<P> {
                 registry.clients
             };
             if left == 0 {
-                self.publish(&mut published, None);
-                published.idle = Self::dissolve(&info);
+                self.publish(None);
+                setup.idle = Self::dissolve(&info);
             }
             hooks
         };
@@ -425,7 +419,8 @@ impl<P: PortIo> Port<P> {
         Ok(())
     }
 
-    /// The counters of all queues since the port was made. Not from inside a hook (it would wait for itself).
+    /// The counters of all queues since the port was made. (Inside a hook, what the device itself lost is as of the
+    /// last call outside.)
     pub fn stats(&self) -> PortStats {
         let mut stats = PortStats::default();
         for queue in 0..self.queues() {
@@ -441,32 +436,42 @@ impl<P: PortIo> Port<P> {
     pub fn queue_stats(&self, queue: QueueId) -> PortStats {
         let queue = usize::from(queue.0);
         let mut stats = PortStats::default();
-        stats.add(&self.ledgers[queue]);
-        let mut published = self.published();
-        stats.missed = match &published.npinfo {
-            Some(info) => info.contexts[queue].change(|state| state.missed()),
-            None => published.idle.get_mut(queue).map(PortIo::missed).unwrap_or_default(),
+        let ledger = &self.ledgers[queue];
+        stats.add(ledger);
+        stats.missed = if super::context::refuse_in_poll().is_ok() {
+            let mut setup = self.lock_setup();
+            let missed = match self.npinfo() {
+                Some(info) => info.contexts[queue].change(|state| state.missed()),
+                None => setup.idle.get_mut(queue).map_or_else(|| ledger.missed(), PortIo::missed),
+            };
+            ledger.set_missed(missed);
+            missed
+        } else {
+            ledger.missed()
         };
         stats
     }
 
     /// Takes the port out of service and gives its queues back. Refused while it has clients.
     pub fn close(&self) -> Result<Vec<P>, SetupError> {
-        let mut published = self.published();
-        if let Some(info) = &published.npinfo {
+        let mut setup = self.lock_setup();
+        if let Some(info) = self.npinfo() {
             return Err(SetupError::InUse { port: self.name().into(), clients: info.clients() });
         }
-        published.closed = true;
+        setup.closed = true;
         self.shared.set_up(false);
-        Ok(std::mem::take(&mut published.idle))
+        for (queue, ledger) in setup.idle.iter_mut().zip(&self.ledgers) {
+            ledger.set_missed(queue.missed());
+        }
+        Ok(std::mem::take(&mut setup.idle))
     }
 
-    fn published(&self) -> MutexGuard<'_, Published<P>> {
-        self.npinfo.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_setup(&self) -> MutexGuard<'_, Setup<P>> {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, published: &mut Published<P>, npinfo: Option<Arc<NetpollInfo<P>>>) {
-        published.npinfo = npinfo;
+    fn publish(&self, npinfo: Option<Arc<NetpollInfo<P>>>) {
+        *self.npinfo.lock().unwrap_or_else(PoisonError::into_inner) = npinfo;
         // I2: Release, pairs with I1.
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -482,12 +487,7 @@ impl<P: PortIo> Port<P> {
         let slots = contexts.len();
         let registry =
             Registry { free_slots: vec![Vec::new(); slots], next_slots: vec![0; slots], ..Registry::default() };
-        Arc::new(NetpollInfo {
-            contexts,
-            rx_flags: AtomicU32::new(0),
-            registry: Mutex::new(registry),
-            neighbours,
-        })
+        Arc::new(NetpollInfo { contexts, rx_flags: AtomicU32::new(0), registry: Mutex::new(registry) })
     }
 
     /// Takes the queues out of a `NetpollInfo` that has no client any more. Poll loops that still hold it find nothing

@@ -34,11 +34,7 @@ pub(crate) struct Ticket(u64);
 
 impl<S> Mailbox<S> {
     pub(crate) fn new() -> Self {
-        Self {
-            posted: AtomicU64::new(0),
-            changes: Mutex::new(VecDeque::new()),
-            applied: Applied(AtomicU64::new(0)),
-        }
+        Self { posted: AtomicU64::new(0), changes: Mutex::new(VecDeque::new()), applied: Applied(AtomicU64::new(0)) }
     }
 
     /// Posts a change. Any thread.

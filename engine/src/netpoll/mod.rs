@@ -13,6 +13,7 @@ mod gate;
 pub mod hook;
 mod info;
 mod mailbox;
+pub mod options;
 mod poll;
 mod poll_loop;
 mod rate;
@@ -28,10 +29,10 @@ pub use poll_loop::{IdlePolicy, PollLoop, PollLoopHandle};
 pub use stats::{ClientStats, PortStats, QueueStats, SentStats, SubmitStats};
 
 /// The port that the type parameters default to: DPDK's where it is built in.
-#[cfg(feature = "dpdk-WAIT")]
-pub type DefaultIo = crate::dpdk::DpdkQueue;
+#[cfg(feature = "dpdk")]
+pub type DefaultIo = crate::port::memory::MemoryPort;
 /// The port that the type parameters default to: the one in memory.
-#[cfg(not(feature = "dpdk-WAIT"))]
+#[cfg(not(feature = "dpdk"))]
 pub type DefaultIo = crate::port::memory::MemoryPort;
 
 /// Why `send` refused a payload.

@@ -99,12 +99,7 @@ pub(crate) struct EngineClient<B> {
 }
 
 impl<B> EngineClient<B> {
-    pub(crate) fn new(
-        shared: Arc<ClientShared>,
-        ring: EngineRing<B>,
-        next_hop: Option<Ipv4Addr>,
-        owed: usize,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<ClientShared>, ring: EngineRing<B>, next_hop: Option<Ipv4Addr>, owed: usize) -> Self {
         let resolution = Resolution::Waiting;
         Self { shared, ring, next_hop, resolution, valid_until_ns: 0, owed, in_owed_list: false }
     }
@@ -167,7 +162,11 @@ impl<P: PortIo> PollState<P> {
         }
         let work = received + sent;
         let counters = &self.ledger.counters;
-        if work > 0 { counters.busy_polls.add(1) } else { counters.idle_polls.add(1) }
+        if work > 0 {
+            counters.busy_polls.add(1)
+        } else {
+            counters.idle_polls.add(1)
+        }
         work
     }
 
@@ -249,11 +248,8 @@ impl<P: PortIo> PollState<P> {
             }
             Operation::Reply => {
                 let counters = &self.ledger.counters;
-                if learned {
-                    counters.arp_learned.add(1);
-                } else {
-                    self.ledger.unmatched[super::filter::Reason::ArpUnasked as usize].add(1);
-                }
+                let ending = if learned { &counters.arp_learned } else { &counters.arp_unasked };
+                ending.add(1);
                 self.done.push(frame);
             }
         }
@@ -292,18 +288,21 @@ impl<P: PortIo> PollState<P> {
         if self.stage.is_blocked() || self.dirty.is_clean() {
             return 0;
         }
-        let (start, mut at, mut wrapped) = (self.turn, self.turn, false);
         let mut taken = 0;
+        // Round and round, from where the last poll stopped, until a whole round yields nothing.
+        let (mut at, mut yielded) = (self.turn, true);
         while taken < TX_BUDGET {
-            let Some(slot) = self.dirty.next(at).filter(|slot| !wrapped || *slot < start) else {
-                if wrapped {
+            let Some(slot) = self.dirty.next(at) else {
+                if !yielded {
                     break;
                 }
-                (at, wrapped) = (0, true);
+                (at, yielded) = (0, false);
                 continue;
             };
             at = slot + 1;
-            taken += self.take_from(slot, CLIENT_BURST.min(TX_BUDGET - taken), now_ns);
+            let sent = self.take_from(slot, CLIENT_BURST.min(TX_BUDGET - taken), now_ns);
+            yielded |= sent > 0;
+            taken += sent;
         }
         self.turn = at;
         self.flush(now_ns);
@@ -325,7 +324,7 @@ impl<P: PortIo> PollState<P> {
             (Some(_), Resolution::Known(mac)) => Some(mac),
             (Some(_), Resolution::Waiting) => return 0,
             (Some(_), Resolution::Unreachable) => {
-                let dropped = client.ring.take(&mut self.done, MAX_BURST.min(self.done.capacity()));
+                let dropped = client.ring.take(&mut self.done, MAX_BURST);
                 client.shared.sent.unresolved.add(dropped as u64);
                 self.io.free(&mut self.done);
                 self.refill(slot, dropped);
@@ -405,10 +404,8 @@ impl<P: PortIo> PollState<P> {
             return self.ledger.counters.pool_empty.add(1);
         }
         let Some(mut frame) = self.credits.pop() else { return };
-        let emitted = frame
-            .resize(ethernet::MIN_FRAME_LEN)
-            .and_then(|bytes| arp.emit_frame(bytes, MacAddr::BROADCAST))
-            .is_some();
+        let emitted =
+            frame.resize(ethernet::MIN_FRAME_LEN).and_then(|bytes| arp.emit_frame(bytes, MacAddr::BROADCAST)).is_some();
         if emitted && let Err(frame) = self.stage.push_own(frame, &self.ledger.counters) {
             drop(frame);
         }

@@ -16,7 +16,10 @@ use super::{
     info::{NetpollInfo, Port},
     mailbox::{Mailbox, Ticket},
 };
-use crate::{LcoreId, QueueId, port::{MAX_BURST, PortIo}};
+use crate::{
+    LcoreId, QueueId,
+    port::{MAX_BURST, PortIo},
+};
 
 /// What an idle loop does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +83,8 @@ struct Polled<P: PortIo> {
 impl<P: PortIo> PollLoop<P> {
     /// A loop without queues. `burst` frames a poll, 1 to [`MAX_BURST`].
     pub fn new(idle: IdlePolicy, burst: usize) -> Self {
-        let shared = LoopShared {
-            stop: AtomicBool::new(false),
-            running: AtomicBool::new(false),
-            mailbox: Mailbox::new(),
-        };
+        let shared =
+            LoopShared { stop: AtomicBool::new(false), running: AtomicBool::new(false), mailbox: Mailbox::new() };
         Self { queues: Vec::new(), idle, burst: burst.clamp(1, MAX_BURST), shared: Arc::new(shared) }
     }
 

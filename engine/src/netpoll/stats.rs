@@ -1,6 +1,9 @@
 //! What is counted of a queue and of a client, and the equations between them.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
 use super::filter::Reason;
 use crate::{counters, counters::Counter, port::Missed};
@@ -20,6 +23,8 @@ counters! {
         arp_answered,
         /// ARP replies that we had asked for
         arp_learned,
+        /// dropped: ARP replies that nobody had asked for
+        arp_unasked,
         /// ICMP echo requests answered
         icmp_answered,
         /// dropped: not for the rx client while the port was polled only to make room for sending
@@ -94,11 +99,27 @@ counters! {
 pub(crate) struct QueueLedger {
     pub(crate) counters: QueueCounters,
     pub(crate) unmatched: [Counter; Reason::COUNT],
+    /// What the device lost by itself, as last asked.
+    missed: Mutex<Missed>,
 }
 
 impl Default for QueueLedger {
     fn default() -> Self {
-        Self { counters: QueueCounters::default(), unmatched: std::array::from_fn(|_| Counter::default()) }
+        Self {
+            counters: QueueCounters::default(),
+            unmatched: std::array::from_fn(|_| Counter::default()),
+            missed: Mutex::default(),
+        }
+    }
+}
+
+impl QueueLedger {
+    pub(crate) fn missed(&self) -> Missed {
+        *self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_missed(&self, missed: Missed) {
+        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) = missed;
     }
 }
 
@@ -160,6 +181,7 @@ impl PortStats {
             ("delivered", queue.delivered),
             ("arp_answered", queue.arp_answered),
             ("arp_learned", queue.arp_learned),
+            ("arp_unasked", queue.arp_unasked),
             ("icmp_answered", queue.icmp_answered),
             ("rx_drop", queue.rx_drop),
             ("rate_limited", queue.rate_limited),
