@@ -1,6 +1,7 @@
 //! Receiving: the one rx hook, the filter's counters, ARP and ICMP, over a port in memory.
 
 #[path = "../engine/src/netpoll/filter/bad_frames.rs"]
+#[allow(dead_code)]
 mod bad_frames;
 mod support;
 
@@ -131,6 +132,28 @@ fn arp_is_answered_with_and_without_an_rx_client() {
     assert_eq!(stats.queue.arp_answered, 1);
     assert_eq!(stats.queue.engine_submitted, stats.queue.engine_sent);
     assert!(stats.balances());
+}
+
+#[test]
+fn ping_is_answered() {
+    let _lcore = enter_lcore();
+    let (io, wire) = MemoryPort::new(MacAddr(bad_frames::US_MAC), 64, 256);
+    let port = Port::new(PortId(1), PortOptions::new("mem1").ip(bad_frames::US_IP.into(), 24), vec![io]);
+    let np = port.setup(ClientOptions::new("tx")).unwrap();
+    take_all(&wire);
+    let request = bad_frames::good_echo();
+    wire.inject(&request);
+    wire.inject(&bad_frames::good_arp());
+    poll_all(&np);
+    let replies = take_all(&wire);
+    assert_eq!(replies.len(), 2);
+    let reply = &replies[0];
+    assert_eq!(reply[..12], *[bad_frames::PEER_MAC, bad_frames::US_MAC].as_flattened());
+    assert_eq!(reply[26..34], *[bad_frames::US_IP, bad_frames::PEER_IP].as_flattened());
+    assert_eq!((request[34], reply[34]), (8, 0), "echo request, echo reply");
+    assert_eq!(reply[38..], request[38..], "identifier, sequence and data come back");
+    assert_eq!((port.stats().queue.icmp_answered, port.stats().queue.arp_answered), (1, 1));
+    assert!(port.stats().balances());
 }
 
 #[test]
