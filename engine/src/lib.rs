@@ -4,6 +4,8 @@ pub mod config;
 pub mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+#[cfg(feature = "dpdk")]
+pub mod engine;
 pub mod ids;
 pub mod netpoll;
 pub mod port;

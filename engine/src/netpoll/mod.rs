@@ -30,7 +30,7 @@ pub use stats::{ClientStats, PortStats, QueueStats, SentStats, SubmitStats};
 
 /// The port that the type parameters default to: DPDK's where it is built in.
 #[cfg(feature = "dpdk")]
-pub type DefaultIo = crate::port::memory::MemoryPort;
+pub type DefaultIo = crate::dpdk::DpdkQueue;
 /// The port that the type parameters default to: the one in memory.
 #[cfg(not(feature = "dpdk"))]
 pub type DefaultIo = crate::port::memory::MemoryPort;
