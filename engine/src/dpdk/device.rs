@@ -89,14 +89,14 @@ impl Device {
         Ok(Device { id: port, name, driver: text(info.driver_name), link: None, eal: eal.clone() })
     }
 
-    /// A failure of `call` on this port.
-    pub(super) fn error(&self, call: &'static str, rc: i32, start: log::Mark, advice: &str) -> DpdkError {
-        call_error(call, &self.name, rc, start, advice)
-    }
-
     /// `Ok` if `rc`, the result of `call`, is not negative.
     pub(super) fn check(&self, call: &'static str, rc: i32, start: log::Mark, advice: &str) -> Result<()> {
-        if rc < 0 { Err(self.error(call, rc, start, advice)) } else { Ok(()) }
+        if rc >= 0 {
+            return Ok(());
+        }
+        let asked = Asked::parse(&self.name)?;
+        let denied = asked.denied(call, Errno::from_code(rc), start);
+        Err(denied.unwrap_or_else(|| call_error(call, &self.name, rc, start, advice)))
     }
 }
 
@@ -206,39 +206,55 @@ impl<'a> Asked<'a> {
         let loaded = loaded_drivers();
         let known_driver = loaded.is_empty() || loaded.iter().any(|driver| self.is_driver(driver));
         if !self.is_pci && (rc > 0 || !known_driver) {
-            let loaded = loaded.into_iter().collect::<Vec<_>>().join(", ");
+            // The others drive PCI devices, which have no name to mistype.
+            let named: Vec<_> = loaded.iter().filter(|driver| VIRTUAL.contains(&driver.as_str())).cloned().collect();
             let advice = format!(
-                "is the name right? Loaded are: {loaded}; others may be in a package: `apt install librte-meta-net`"
+                "is the name right? Drivers of virtual devices that are loaded: {}; others may be in a package: \
+                 `apt install librte-meta-net`",
+                named.join(", ")
             );
             return DpdkError::UnknownDriver { device, advice, log: start.quote() };
         }
         if errno == Errno::EEXIST {
             return DpdkError::AlreadyExists { device };
         }
-        let denied = matches!(errno, Errno::EACCES) || start.says(&["Operation not permitted", "Permission denied"]);
-        if denied || errno == Errno::EPERM && !is_root() {
-            let errno = if denied && errno != Errno::EACCES { Errno::EPERM } else { errno };
-            return DpdkError::Permission { call, device, errno, advice: self.right(), log: start.quote() };
+        if let Some(error) = self.denied(call, errno, start) {
+            return error;
         }
         call_error(call, &device, rc, start, self.hint())
     }
 
-    /// Which right the device needs.
-    fn right(&self) -> String {
-        let right = if self.is_pci {
-            "write access to its /dev/vfio group, and a memlock limit that covers DPDK's memory"
+    /// The error for a missing right, if that is what it was. Drivers seldom pass the reason on, so a capability that
+    /// the driver needs and the process lacks is taken for it.
+    fn denied(&self, call: &'static str, errno: Errno, start: log::Mark) -> Option<DpdkError> {
+        let (right, capabilities): (_, &[u32]) = if self.is_pci {
+            ("write access to its /dev/vfio group, and a memlock limit that covers DPDK's memory", &[])
         } else if self.is_driver("net_tap") {
-            "CAP_NET_ADMIN, and access to /dev/net/tun"
-        } else if self.is_driver("net_af_packet") || self.is_driver("net_pcap") {
-            "CAP_NET_RAW"
+            ("CAP_NET_ADMIN, and access to /dev/net/tun", &[CAP_NET_ADMIN])
+        } else if self.is_driver("net_af_packet") {
+            ("CAP_NET_RAW", &[CAP_NET_RAW])
+        } else if self.is_driver("net_pcap") {
+            // Not for files.
+            ("CAP_NET_RAW", &[])
         } else if self.is_driver("net_af_xdp") {
-            "CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF"
+            ("CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF", &[CAP_NET_RAW, CAP_NET_ADMIN])
         } else {
-            "more rights than this process has"
+            ("more rights than this process has", &[])
         };
-        format!(
-            "this device needs {right}: run as root, or give the program the capability (setcap, systemd AmbientCapabilities)"
-        )
+        let held = effective_capabilities();
+        let lacks = capabilities.iter().any(|bit| held >> bit & 1 == 0);
+        let said = start.says(&["peration not permitted", "ermission denied", "have permission"]);
+        let told = matches!(errno, Errno::EACCES | Errno::EPERM);
+        (lacks || said || told).then(|| DpdkError::Permission {
+            call,
+            device: self.full.to_owned(),
+            errno: if errno == Errno::EACCES { errno } else { Errno::EPERM },
+            advice: format!(
+                "this device needs {right}: run as root, or give the program the capability (setcap, systemd \
+                 AmbientCapabilities)"
+            ),
+            log: start.quote(),
+        })
     }
 
     /// What to try when the driver says no and does not say why.
@@ -261,6 +277,21 @@ const INTERFACE_KEYS: &[(&str, &[&str])] = &[
     ("net_af_packet", &["iface"]),
     ("net_af_xdp", &["iface"]),
     ("net_pcap", &["iface", "rx_iface", "rx_iface_in", "tx_iface"]),
+];
+
+/// Drivers of devices that are made by name.
+const VIRTUAL: &[&str] = &[
+    "net_af_packet",
+    "net_af_xdp",
+    "net_bond",
+    "net_failsafe",
+    "net_memif",
+    "net_null",
+    "net_pcap",
+    "net_ring",
+    "net_tap",
+    "net_vhost",
+    "net_virtio",
 ];
 
 /// An error if the device that EAL was to make at start (`--vdev`) is not there. Other kinds than Ethernet
@@ -367,9 +398,13 @@ fn c_string(text: &str) -> Result<CString> {
 }
 
 pub(super) fn call_error(call: &'static str, device: &str, rc: i32, start: log::Mark, advice: &str) -> DpdkError {
-    // Drivers return a bare -1 for "it failed"; as an errno that would read "not permitted".
-    let errno = if rc == -1 { Errno(5) } else { Errno::from_code(rc) };
-    DpdkError::Call { call, device: device.into(), errno, advice: advice.into(), log: start.quote() }
+    DpdkError::Call {
+        call,
+        device: device.into(),
+        errno: Errno::from_code(rc),
+        advice: advice.into(),
+        log: start.quote(),
+    }
 }
 
 /// Names of the Ethernet drivers in this process, as far as they are shared libraries.
@@ -393,9 +428,15 @@ fn interfaces() -> String {
     names.join(", ")
 }
 
-fn is_root() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().any(|line| line.strip_prefix("Uid:").and_then(|ids| ids.split_whitespace().nth(1)) == Some("0"))
+// Bits of capabilities(7).
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_NET_RAW: u32 = 13;
+
+fn effective_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    // Where /proc does not tell, nothing is known to be missing.
+    mask.unwrap_or(u64::MAX)
 }
 
 /// `0000:03:00.0` or `03:00.0`.

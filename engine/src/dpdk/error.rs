@@ -201,7 +201,7 @@ pub enum DpdkError {
     },
 }
 
-/// An `errno` value, positive.
+/// An `errno` value, positive; 0 where a driver says only that it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
@@ -219,9 +219,9 @@ impl Errno {
     /// `ENOTSUP`.
     pub const ENOTSUP: Errno = Errno(95);
 
-    /// From a negative return code; DPDK's drivers also return a bare -1, which is not `EPERM`.
+    /// From a negative return code. DPDK's drivers return a bare -1 for "it failed", which is not `EPERM`.
     pub(super) fn from_code(rc: i32) -> Errno {
-        Errno(rc.saturating_neg())
+        Errno(if rc == -1 { 0 } else { rc.saturating_neg() })
     }
 
     /// DPDK's thread-local `rte_errno`.
@@ -233,6 +233,9 @@ impl Errno {
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("the driver refused");
+        }
         let text = std::io::Error::from_raw_os_error(self.0).to_string();
         let text = text.split(" (os error").next().unwrap_or_default();
         write!(f, "{} (errno {})", text, self.0)
