@@ -58,7 +58,11 @@ fn jobs(eal: &Arc<Eal>, lcore: LcoreId) {
     // Busy while it runs, finished after.
     let gate = Arc::new(Barrier::new(2));
     let inside = gate.clone();
-    let job = eal.launch(lcore, move || drop(inside.wait())).unwrap();
+    let job = eal
+        .launch(lcore, move || {
+            inside.wait();
+        })
+        .unwrap();
     assert!(!job.is_finished());
     assert!(matches!(eal.launch(lcore, || ()), Err(DpdkError::LcoreBusy { .. })));
     gate.wait();
@@ -87,7 +91,10 @@ fn at_once(eal: &Arc<Eal>) {
         .iter()
         .map(|lcore| {
             let together = together.clone();
-            eal.launch(*lcore, move || drop(together.wait())).unwrap()
+            eal.launch(*lcore, move || {
+                together.wait();
+            })
+            .unwrap()
         })
         .collect();
     jobs.into_iter().for_each(|job| job.join().unwrap());
