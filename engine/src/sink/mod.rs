@@ -2,12 +2,343 @@
 //!
 //! ```text
 //! polling lcore   SinkHook --push--> Batch (columns)
-//!                    | full, or older than the flush interval        ^ empty batches come back
-//!                    +--- ring --> writer thread --> spool / text ---+
+//!                    | full, or older than the flush interval     ^ empty batches come back
+//!                    +--- ring ---> writer thread ---> spool, text
+//!                                        | jobs        ^ results
+//!                                   helper thread: sync, create, finish, compress
 //! ```
+//!
+//! [`Sink::open`] locks a directory and starts the writer; [`Sink::hooks`] makes the hooks to register
+//! with a port; [`Sink::stop`] drains and ends. To lose nothing, clean up the clients that hold the hooks
+//! first: a hook hands over its last batch when it is dropped.
+//!
+//! In the directory: `lock`, `ledger`, `spool/NNNNNNNNNNNN.arrows`, and the text files.
 
 pub mod batch;
+mod config;
 pub mod decode;
+mod disk;
+mod helper;
+mod hook;
+mod ledger;
+mod lock;
+mod log;
+mod output;
 pub mod record;
+mod shared;
+mod shed;
+pub mod text;
+mod text_recovery;
+mod writer;
 
-pub use batch::{Batch, Columns, RawDatagram};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+#[cfg(feature = "store")]
+pub use config::SpoolConfig;
+pub use {
+    batch::{Batch, Columns, RawDatagram},
+    config::{SinkConfig, SyncPolicy, TextConfig},
+    hook::SinkHook,
+    ledger::{DropReason, HookCounters, HookStats, LogCounters, LogStats, SinkLedger, WriterCounters, WriterStats},
+    lock::LockError,
+    shed::{SEVERITIES, ShedPolicy},
+};
+
+use crate::{
+    ids::QueueId,
+    netpoll::hook::{RxHook, RxHookFactory},
+};
+use disk::{Disk, FileSystem};
+use ledger::Saved;
+use lock::DirLock;
+use output::Output;
+use shared::{Books, Shared, TextStart};
+use writer::{Request, Writer};
+
+/// Why a sink does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// The directory cannot be used.
+    #[error("cannot use the directory {}: {source}", path.display())]
+    Dir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another sink has the directory, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// An output cannot be opened.
+    #[error("cannot write to {}: {source}", path.display())]
+    Output {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration has no output.
+    #[error("no output: neither the spool nor text is on")]
+    NoOutput,
+    /// This cannot change while the sink runs.
+    #[error("{key} cannot change while the sink runs")]
+    NotReloadable {
+        /// The configuration's field.
+        key: &'static str,
+    },
+    /// The writer cannot be pinned.
+    #[error("cannot pin the writer to CPU {cpu}")]
+    Pin {
+        /// The CPU.
+        cpu: usize,
+    },
+    /// The writer thread could not be started, or has died.
+    #[error("the writer thread is not running")]
+    WriterGone,
+}
+
+/// A snapshot of all counters of this run. Not atomic over the counters.
+#[derive(Clone, Debug, Default)]
+pub struct SinkStats {
+    /// Each hook that lives.
+    pub queues: Vec<(QueueId, HookStats)>,
+    /// The sum of those that are gone.
+    pub retired: HookStats,
+    /// The writer.
+    pub writer: WriterStats,
+    /// The output whose rows count as stored.
+    pub primary: LogStats,
+    /// The text beside the spool. What it drops is not in the ledger: those rows are in the spool.
+    pub text: LogStats,
+}
+
+impl SinkStats {
+    /// The sum over all hooks, gone ones too.
+    pub fn all_queues(&self) -> HookStats {
+        let mut sum = self.retired;
+        self.queues.iter().for_each(|(_, stats)| sum.merge(stats));
+        sum
+    }
+}
+
+/// A running sink. Dropping it stops it as [`Sink::stop`] does.
+#[derive(Debug)]
+pub struct Sink {
+    shared: Arc<Shared>,
+    hooks: SinkHooks,
+    writer: Option<JoinHandle<()>>,
+    /// Disconnected when the writer has ended.
+    ended: Receiver<()>,
+    end_timeout: Duration,
+    stop: Arc<AtomicBool>,
+    _lock: DirLock,
+}
+
+impl Sink {
+    /// Locks the directory, puts in order what an earlier run left there, and starts the writer.
+    pub fn open(config: SinkConfig) -> Result<Sink, SinkError> {
+        Sink::open_on(config, Arc::new(FileSystem))
+    }
+
+    fn open_on(config: SinkConfig, disk: Arc<dyn Disk>) -> Result<Sink, SinkError> {
+        if !config.has_output() {
+            return Err(SinkError::NoOutput);
+        }
+        let dir_error = |source| SinkError::Dir { path: config.dir.clone(), source };
+        fs::create_dir_all(&config.dir).map_err(dir_error)?;
+        let lock = DirLock::take(&config.dir)?;
+        let ledger_path = config.dir.join("ledger");
+        let saved = read_ledger(&ledger_path).map_err(dir_error)?;
+        let primary = Arc::default();
+        let start = Start::prepare(&config, &*disk, saved, &primary)?;
+        let shared = Arc::new(Shared::new(disk, start.base.clone(), ledger_path, primary));
+        shared.settings.set(config.flush_interval.as_nanos() as u64, &config.shed);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (requests, request_queue) = channel();
+        let (ready, is_ready) = channel();
+        let hooks = SinkHooks {
+            shared: shared.clone(),
+            requests,
+            batch_count: config.batches_per_queue,
+            batch_rows: config.batch_rows,
+            batch_bytes: config.batch_bytes,
+        };
+        // The writer keeps to `stop_timeout` by itself unless it hangs in a system call.
+        let end_timeout = config.stop_timeout.saturating_add(Duration::from_secs(2));
+        let (ending, ended) = channel::<()>();
+        let (thread_shared, thread_stop) = (shared.clone(), stop.clone());
+        let writer = std::thread::Builder::new().name("netpoll-writer".to_owned()).spawn(move || {
+            let _ending = ending;
+            let opened = pin(config.writer_cpu).and_then(|()| start.open(&config, &thread_shared));
+            match opened {
+                Ok((primary, secondary)) => {
+                    let (shared, stop) = (thread_shared, thread_stop);
+                    let _ = ready.send(Ok(()));
+                    let queues = Vec::new();
+                    Writer { shared, config, requests: request_queue, queues, primary, secondary, stop }.run();
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        });
+        let writer = writer.map_err(|_| SinkError::WriterGone)?;
+        is_ready.recv().unwrap_or(Err(SinkError::WriterGone))?;
+        Ok(Sink { shared, hooks, writer: Some(writer), ended, end_timeout, stop, _lock: lock })
+    }
+
+    /// Makes hooks for ports, at any time while the sink runs. Each hook allocates its own batches.
+    pub fn hooks(&self) -> SinkHooks {
+        self.hooks.clone()
+    }
+
+    /// The counters of this run. Any thread.
+    pub fn stats(&self) -> SinkStats {
+        self.shared.stats()
+    }
+
+    /// The sums over all runs on this directory. Any thread.
+    pub fn ledger(&self) -> SinkLedger {
+        self.shared.ledger()
+    }
+
+    /// Goes on with another configuration without losing a datagram: limits, policies, intervals and the
+    /// text beside the spool may change, the rest is refused by name and nothing changes.
+    pub fn reload(&self, config: SinkConfig) -> Result<(), SinkError> {
+        let (answer, answered) = channel();
+        let request = Request::Reload(Box::new(config), answer);
+        self.hooks.requests.send(request).map_err(|_| SinkError::WriterGone)?;
+        self.wake();
+        answered.recv().map_err(|_| SinkError::WriterGone)?
+    }
+
+    /// Stops: writes and syncs everything that the hooks handed over, and gives the final sums. Waits no longer
+    /// than about [`SinkConfig::stop_timeout`]. Hooks that
+    /// still live count what they get from now on as `sink_closed`; what is in their batches then stays
+    /// in flight until they are dropped.
+    pub fn stop(mut self) -> SinkLedger {
+        self.end();
+        self.shared.ledger()
+    }
+
+    fn wake(&self) {
+        if let Some(writer) = &self.writer {
+            writer.thread().unpark();
+        }
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake();
+        let Some(writer) = self.writer.take() else { return };
+        // A writer that hangs (a dead network disk) is left behind. What it holds, as what one that panicked
+        // held, stays in flight: the ledger shows it.
+        if self.ended.recv_timeout(self.end_timeout) != Err(RecvTimeoutError::Timeout) {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Makes the sink's hooks, one a queue.
+#[derive(Clone, Debug)]
+pub struct SinkHooks {
+    shared: Arc<Shared>,
+    requests: Sender<Request>,
+    batch_count: usize,
+    batch_rows: usize,
+    batch_bytes: usize,
+}
+
+impl SinkHooks {
+    /// A hook for `queue`.
+    pub fn hook(&self, queue: QueueId) -> SinkHook {
+        let settings = self.shared.settings.clone();
+        let (hook, ends) = SinkHook::new(queue, self.batch_count, self.batch_rows, self.batch_bytes, settings);
+        self.shared.attach(ends.shared.clone());
+        // If the writer has ended, so are the settings closed, and the hook counts it.
+        let _ = self.requests.send(Request::Attach(ends));
+        hook
+    }
+}
+
+impl RxHookFactory for SinkHooks {
+    fn rx_hook(&mut self, queue: QueueId) -> Box<dyn RxHook> {
+        Box::new(self.hook(queue))
+    }
+}
+
+/// What was found in the directory, and how to go on from there.
+struct Start {
+    base: Saved,
+    resume: Option<log::Resume>,
+}
+
+impl Start {
+    fn prepare(
+        config: &SinkConfig,
+        disk: &dyn Disk,
+        saved: Option<Saved>,
+        primary: &Arc<LogCounters>,
+    ) -> Result<Start, SinkError> {
+        let known = saved.is_some();
+        let mut base = saved.unwrap_or_default();
+        let path = config.dir.join(config.text.as_ref().map_or("", |text| &text.file_name));
+        let failed = |source| SinkError::Output { path: path.clone(), source };
+        let (resume, inode) = text_recovery::recover(disk, &path, primary).map_err(failed)?;
+        let found = if known && !base.clean { text_recovery::lines_after(base.checkpoint, resume, inode) } else { 0 };
+        primary.recovered_rows.add(found);
+        base.reconcile(found);
+        base.checkpoint = ledger::Checkpoint { file: inode, rows: resume.map_or(0, |resume| resume.rows) };
+        Ok(Start { base, resume })
+    }
+
+    /// Opens the outputs, on the writer thread.
+    fn open(self, config: &SinkConfig, shared: &Arc<Shared>) -> Result<(Output, Option<Output>), SinkError> {
+        let books = Box::new(Books(shared.clone()));
+        let start = TextStart { resume: self.resume, checkpoint: self.base.checkpoint, books };
+        Ok((shared.open_text(config, Some(start))?, None))
+    }
+}
+
+/// The ledger of earlier runs. A file that cannot be understood is kept aside as `ledger.bad`.
+fn read_ledger(path: &Path) -> io::Result<Option<Saved>> {
+    let text = match fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let saved = Saved::parse(&text);
+    if saved.is_none() {
+        fs::rename(path, path.with_extension("bad"))?;
+    }
+    Ok(saved)
+}
+
+fn pin(cpu: Option<usize>) -> Result<(), SinkError> {
+    let Some(cpu) = cpu else { return Ok(()) };
+    // Asked first: core_affinity 0.8 aborts the process on an id that its CPU set has no bit for.
+    let known = core_affinity::get_core_ids().is_some_and(|cores| cores.iter().any(|core| core.id == cpu));
+    if known && core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+        Ok(())
+    } else {
+        Err(SinkError::Pin { cpu })
+    }
+}

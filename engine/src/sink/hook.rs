@@ -1,0 +1,248 @@
+//! The sink's end on the polling lcore: appends datagrams to batches and hands those to the writer.
+//!
+//! One instance a queue. It owns one batch at a time; a ring takes full batches to the writer and another
+//! one brings them back empty. Nothing here allocates, locks, waits or makes a system call: where no
+//! empty batch is left, datagrams are dropped and counted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::{
+    batch::{Batch, addr_bytes},
+    ledger::HookCounters,
+    shed::{SEVERITIES, ShedPolicy, Shedder, Verdict},
+};
+use crate::{
+    ids::QueueId,
+    netpoll::hook::{Datagram, HookSend, Now, RxBurst, RxHook},
+};
+
+/// What a reload changes for running hooks. Written by whoever reloads, read by the hooks once a poll.
+#[derive(Debug, Default)]
+pub(super) struct HookSettings {
+    flush_ns: AtomicU64,
+    everyone: [AtomicU8; SEVERITIES],
+    screaming: [AtomicU8; SEVERITIES],
+    /// Bumped after a change (release S1, pairs with the acquire load S2 in [`SinkHook::tick`]).
+    generation: AtomicU64,
+    /// The writer has ended; relaxed: it only chooses the reason of a drop.
+    closed: AtomicBool,
+}
+
+impl HookSettings {
+    pub(super) fn set(&self, flush_ns: u64, shed: &ShedPolicy) {
+        self.flush_ns.store(flush_ns, Ordering::Relaxed);
+        for (place, value) in self.everyone.iter().zip(shed.everyone).chain(self.screaming.iter().zip(shed.screaming)) {
+            place.store(value, Ordering::Relaxed);
+        }
+        self.generation.fetch_add(1, Ordering::Release); // S1
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    fn shed(&self) -> ShedPolicy {
+        let values = |places: &[AtomicU8; SEVERITIES]| std::array::from_fn(|i| places[i].load(Ordering::Relaxed));
+        ShedPolicy { everyone: values(&self.everyone), screaming: values(&self.screaming) }
+    }
+}
+
+/// What a hook shares with the sink.
+#[derive(Debug)]
+pub(super) struct HookShared {
+    pub(super) queue: QueueId,
+    pub(super) counters: HookCounters,
+    /// The hook is gone and has flushed (release D1, pairs with the acquire load D2 in the writer).
+    pub(super) done: AtomicBool,
+}
+
+/// The writer's ends of one hook's rings.
+#[derive(Debug)]
+pub(super) struct QueueEnds {
+    pub(super) shared: Arc<HookShared>,
+    pub(super) full: Consumer<Box<Batch>>,
+    pub(super) empty: Producer<Box<Batch>>,
+}
+
+/// The sink's [`RxHook`]. Dropping it hands its last batch to the writer.
+#[derive(Debug)]
+pub struct SinkHook {
+    current: Option<Box<Batch>>,
+    /// When the current batch got its first row.
+    opened_ns: u64,
+    full: Producer<Box<Batch>>,
+    empty: Consumer<Box<Batch>>,
+    batch_count: usize,
+    batch_bytes: usize,
+    /// Sixteenths of the batches (but the current one) that are empty.
+    level: u8,
+    shedder: Shedder,
+    settings: Arc<HookSettings>,
+    generation: u64,
+    flush_ns: u64,
+    open_rows: u64,
+    shared: Arc<HookShared>,
+}
+
+impl SinkHook {
+    /// A hook with `batch_count` (at least 2) batches of its own, and the writer's side of it.
+    pub(super) fn new(
+        queue: QueueId,
+        batch_count: usize,
+        batch_rows: usize,
+        batch_bytes: usize,
+        settings: Arc<HookSettings>,
+    ) -> (SinkHook, QueueEnds) {
+        let batch_count = batch_count.max(2);
+        // Each ring has room for all batches, so that neither side ever finds its ring full.
+        let (full, full_end) = RingBuffer::new(batch_count);
+        let (mut empty_end, empty) = RingBuffer::new(batch_count);
+        for _ in 0..batch_count {
+            let pushed = empty_end.push(Box::new(Batch::new(batch_rows, batch_bytes)));
+            debug_assert!(pushed.is_ok());
+        }
+        let shared = Arc::new(HookShared { queue, counters: HookCounters::default(), done: AtomicBool::new(false) });
+        let mut hook = SinkHook {
+            current: None,
+            opened_ns: 0,
+            full,
+            empty,
+            batch_count,
+            batch_bytes: batch_bytes.clamp(1, i32::MAX as usize),
+            level: 16,
+            shedder: Shedder::new(ShedPolicy::OFF),
+            generation: 0,
+            settings,
+            flush_ns: u64::MAX,
+            open_rows: 0,
+            shared: shared.clone(),
+        };
+        hook.apply_settings();
+        (hook, QueueEnds { shared, full: full_end, empty: empty_end })
+    }
+
+    #[cold]
+    fn apply_settings(&mut self) {
+        self.generation = self.settings.generation.load(Ordering::Acquire); // S2
+        self.flush_ns = self.settings.flush_ns.load(Ordering::Relaxed);
+        self.shedder.set_policy(self.settings.shed());
+    }
+
+    #[inline]
+    fn update_level(&mut self) {
+        self.level = (self.empty.slots() * 16 / (self.batch_count - 1)).min(16) as u8;
+    }
+
+    /// Puts one datagram into a batch, or counts why not.
+    #[inline]
+    fn append(&mut self, datagram: &Datagram<'_>, now: Now) {
+        if let Some(batch) = &mut self.current
+            && batch.push(datagram, now.real_ns)
+        {
+            return;
+        }
+        self.append_to_next(datagram, now);
+    }
+
+    #[inline(never)]
+    fn append_to_next(&mut self, datagram: &Datagram<'_>, now: Now) {
+        if datagram.payload.len() > self.batch_bytes {
+            self.shared.counters.too_long.add(1);
+            return;
+        }
+        self.send_current();
+        let next = if self.current.is_none() { self.empty.pop().ok() } else { None };
+        let Some(mut batch) = next else {
+            self.shared.counters.batch_ring_full.add(1);
+            return;
+        };
+        self.update_level();
+        self.opened_ns = now.mono_ns;
+        // Empty, and large enough for it: there is room.
+        let pushed = batch.push(datagram, now.real_ns);
+        debug_assert!(pushed);
+        self.current = Some(batch);
+    }
+
+    /// Hands the current batch to the writer.
+    fn send_current(&mut self) {
+        let Some(batch) = self.current.take() else { return };
+        let rows = batch.rows() as u64;
+        match self.full.push(batch) {
+            Ok(()) => {
+                self.shared.counters.sent_rows.add(rows);
+                self.shared.counters.sent_batches.add(1);
+            }
+            // The ring has room for all batches; should it ever not, the batch is kept and nothing lost.
+            Err(rtrb::PushError::Full(batch)) => self.current = Some(batch),
+        }
+    }
+
+    /// Publishes how many rows the current batch holds.
+    fn publish_open_rows(&mut self) {
+        let rows = self.current.as_ref().map_or(0, |batch| batch.rows() as u64);
+        self.shared.counters.open_rows.add(rows.wrapping_sub(self.open_rows));
+        self.open_rows = rows;
+    }
+
+    #[cold]
+    fn count_shed(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Keep => {}
+            Verdict::FairShare => self.shared.counters.fair_share.add(1),
+            Verdict::Severity(severity) => self.shared.counters.shed(severity).add(1),
+        }
+    }
+}
+
+impl RxHook for SinkHook {
+    fn rx_hook(&mut self, _np: &dyn HookSend, burst: &RxBurst<'_>) {
+        let count = burst.datagrams.len() as u64;
+        self.shared.counters.delivered.add(count);
+        if self.settings.closed.load(Ordering::Relaxed) {
+            self.shared.counters.sink_closed.add(count);
+            return;
+        }
+        self.update_level();
+        for datagram in burst.datagrams {
+            let src = addr_bytes(datagram.src_ip);
+            match self.shedder.judge(&src, datagram.payload, self.level, burst.now.mono_ns) {
+                Verdict::Keep => self.append(datagram, burst.now),
+                verdict => self.count_shed(verdict),
+            }
+        }
+        self.publish_open_rows();
+    }
+
+    fn tick(&mut self, now: Now) {
+        if self.generation != self.settings.generation.load(Ordering::Acquire) {
+            self.apply_settings();
+        }
+        self.shedder.tick(now.mono_ns);
+        // Only to a writer that keeps up: else each interval would use up a batch for a few rows.
+        let closed = self.settings.closed.load(Ordering::Relaxed);
+        let due = self.current.is_some() && !closed && now.mono_ns.saturating_sub(self.opened_ns) >= self.flush_ns;
+        if due && self.full.slots() == self.batch_count {
+            self.send_current();
+            self.publish_open_rows();
+        }
+    }
+}
+
+impl Drop for SinkHook {
+    fn drop(&mut self) {
+        if self.settings.closed.load(Ordering::Relaxed) {
+            // Nobody would take it.
+            let rows = self.current.take().map_or(0, |batch| batch.rows() as u64);
+            self.shared.counters.sink_closed.add(rows);
+        }
+        self.send_current();
+        self.publish_open_rows();
+        self.shared.done.store(true, Ordering::Release); // D1
+    }
+}

@@ -1,0 +1,579 @@
+//! A rolling log on the disk: what both outputs are made of.
+//!
+//! Bytes are appended to the active file; a [`Helper`] thread syncs, creates the next file and finishes
+//! rolled ones, so that the writer waits for nothing but the writes themselves. Rows count as stored
+//! when their sync is reported. A write that fails leaves the file as it was: what it wrote is cut off
+//! again. A sync that fails cuts the file back to what had been synced before, because nobody knows what
+//! became of the rest, and counts those rows as dropped.
+//!
+//! ```text
+//! append -> active file --roll--> rolling out: synced -> ledger checkpoint -> trailer: finished
+//!              ^ next file, created ahead
+//! ```
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    SyncPolicy,
+    disk::{Disk, DiskFile, write_all_at},
+    helper::{Done, Helper, Job, Tidy, create},
+    ledger::{Checkpoint, LogCounters},
+    text::utc_second,
+};
+
+/// Rolled files that may wait for their last sync; beyond that the active one grows past its size.
+const MAX_ROLLING: usize = 4;
+
+/// How long to leave alone what failed beside the rows' way.
+const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
+
+/// How the files are called.
+#[derive(Clone, Debug)]
+pub(super) enum Names {
+    /// `<dir>/000000000042.<extension>`, counting up.
+    #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the spool's"))]
+    Numbered { dir: PathBuf, extension: &'static str },
+    /// `<dir>/<name>`, and for a rolled one `<dir>/<name>.<UTC time>.<microseconds>`.
+    Live { dir: PathBuf, name: String },
+}
+
+impl Names {
+    fn dir(&self) -> &Path {
+        match self {
+            Names::Numbered { dir, .. } | Names::Live { dir, .. } => dir,
+        }
+    }
+
+    /// The path of file `number` while it is being written to.
+    pub(super) fn active(&self, number: u64) -> PathBuf {
+        match self {
+            Names::Numbered { dir, extension } => dir.join(format!("{number:012}.{extension}")),
+            Names::Live { dir, name } => dir.join(name),
+        }
+    }
+
+    /// Where file `number` waits until it is needed.
+    fn ahead(&self, number: u64) -> PathBuf {
+        match self {
+            Names::Numbered { .. } => self.active(number),
+            // Not a name that a rolled file's pattern matches.
+            Names::Live { dir, name } => dir.join(format!(".{name}.next")),
+        }
+    }
+}
+
+/// Limits and policy; may change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogLimits {
+    pub sync: SyncPolicy,
+    pub roll_bytes: u64,
+    pub roll_every: Duration,
+    pub min_free_bytes: u64,
+    /// Files of this log together, beyond which nothing is written.
+    pub max_bytes: Option<u64>,
+    /// What to do with rolled files.
+    pub tidy: Option<(u64, bool)>,
+}
+
+/// Writes the ledger's text for a checkpoint.
+pub(super) trait Bookkeeper: Send {
+    fn path(&self) -> PathBuf;
+    fn text(&self, checkpoint: Checkpoint, clean: bool) -> String;
+}
+
+/// Where to go on in an existing file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Resume {
+    pub len: u64,
+    pub rows: u64,
+}
+
+/// What [`Log::open`] needs.
+pub(super) struct LogSetup {
+    pub disk: Arc<dyn Disk>,
+    pub names: Names,
+    /// What each file starts with, and ends with when it is finished.
+    pub header: Vec<u8>,
+    pub trailer: Vec<u8>,
+    pub limits: LogLimits,
+    pub counters: Arc<LogCounters>,
+    /// The ledger, where this is the primary output.
+    pub books: Option<Box<dyn Bookkeeper>>,
+    /// The number of the first file to write.
+    pub first_number: u64,
+    /// Live names only: the file is there and goes on.
+    pub resume: Option<Resume>,
+}
+
+/// Why rows were not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    DiskFull,
+    DiskReserve,
+    SizeLimit,
+    ReadOnly,
+    WriteError,
+}
+
+impl Fault {
+    fn of(error: &io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem => Fault::ReadOnly,
+            _ => Fault::WriteError,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LogFile {
+    file: Arc<dyn DiskFile>,
+    number: u64,
+    /// As the checkpoint names it: the number, or the inode of a live file.
+    id: u64,
+    /// Good bytes; what lies behind them is a failed write's.
+    len: u64,
+    rows: u64,
+    synced_len: u64,
+    synced_rows: u64,
+    /// There may be bytes behind `len`.
+    dirty: bool,
+    /// When its first row of this run was written.
+    first_row: Option<Instant>,
+    unsynced_since: Option<Instant>,
+    finishing: bool,
+}
+
+/// See the module's docs.
+pub(super) struct Log {
+    setup: LogSetup,
+    header: Arc<[u8]>,
+    trailer: Arc<[u8]>,
+    helper: Helper,
+    active: Option<LogFile>,
+    rolling: VecDeque<LogFile>,
+    /// The next file, when it is there; and whether it was asked for.
+    next: Option<Arc<dyn DiskFile>>,
+    next_asked: bool,
+    next_number: u64,
+    syncing: bool,
+    checkpoint: Checkpoint,
+    /// Ledger writes under way.
+    ledger_open: u32,
+    ledger_given: Instant,
+    ledger_text: String,
+    closing: bool,
+    housekeeping_after: Instant,
+    total_bytes: u64,
+    total_known: Option<Instant>,
+}
+
+impl Log {
+    /// Opens the first file. The calling thread is the writer: the helper wakes it when a job is done.
+    pub(super) fn open(setup: LogSetup, checkpoint: Checkpoint) -> io::Result<Log> {
+        let helper = Helper::start("netpoll-sync", setup.disk.clone())?;
+        let now = Instant::now();
+        let mut log = Log {
+            header: setup.header.clone().into(),
+            trailer: setup.trailer.clone().into(),
+            helper,
+            active: None,
+            rolling: VecDeque::new(),
+            next: None,
+            next_asked: false,
+            next_number: setup.first_number,
+            syncing: false,
+            checkpoint,
+            ledger_open: 0,
+            ledger_given: now,
+            ledger_text: String::new(),
+            closing: false,
+            housekeeping_after: now,
+            total_bytes: 0,
+            total_known: None,
+            setup,
+        };
+        log.open_first()?;
+        log.tidy();
+        Ok(log)
+    }
+
+    fn open_first(&mut self) -> io::Result<()> {
+        let number = self.next_number;
+        let path = self.setup.names.active(number);
+        let (file, resume) = match self.setup.resume {
+            Some(resume) => (self.setup.disk.open(&path)?, resume),
+            None => {
+                let file = create(&*self.setup.disk, &path, &self.header)?;
+                (file, Resume { len: self.header.len() as u64, rows: 0 })
+            }
+        };
+        self.active = Some(self.log_file(file, number, resume)?);
+        self.next_number = number + 1;
+        Ok(())
+    }
+
+    fn log_file(&self, file: Arc<dyn DiskFile>, number: u64, resume: Resume) -> io::Result<LogFile> {
+        let id = match self.setup.names {
+            Names::Numbered { .. } => number,
+            Names::Live { .. } => file.inode()?,
+        };
+        let Resume { len, rows } = resume;
+        Ok(LogFile {
+            file,
+            number,
+            id,
+            len,
+            rows,
+            synced_len: len,
+            synced_rows: rows,
+            dirty: false,
+            first_row: None,
+            unsynced_since: None,
+            finishing: false,
+        })
+    }
+
+    pub(super) fn set_limits(&mut self, limits: LogLimits) {
+        self.setup.limits = limits;
+    }
+
+    pub(super) fn counters(&self) -> &LogCounters {
+        &self.setup.counters
+    }
+
+    /// Counts `rows` as dropped because of `fault`.
+    pub(super) fn count_drop(&self, fault: Fault, rows: u64) {
+        let counters = self.counters();
+        let counter = match fault {
+            Fault::DiskFull => &counters.disk_full,
+            Fault::DiskReserve => &counters.disk_reserve,
+            Fault::SizeLimit => &counters.size_limit,
+            Fault::ReadOnly => &counters.read_only,
+            Fault::WriteError => &counters.write_error,
+        };
+        counter.add(rows);
+    }
+
+    /// Appends `rows` rows in `bytes`: all of it, or nothing.
+    pub(super) fn append(&mut self, bytes: &mut [IoSlice<'_>], rows: u64, now: Instant) -> Result<(), Fault> {
+        let len: u64 = bytes.iter().map(|slice| slice.len() as u64).sum();
+        self.check_room(len, now)?;
+        self.roll_if_due(len, now);
+        let never = self.setup.limits.sync == SyncPolicy::Never;
+        let Some(active) = &mut self.active else { return Err(Fault::WriteError) };
+        let written = clean_tail(active).and_then(|()| {
+            active.dirty = true;
+            write_all_at(&*active.file, bytes, active.len)
+        });
+        if let Err(error) = written {
+            // Where even this fails, it is tried again before the next write.
+            let _ = clean_tail(active);
+            return Err(Fault::of(&error));
+        }
+        active.dirty = false;
+        active.len += len;
+        active.rows += rows;
+        active.first_row.get_or_insert(now);
+        self.total_bytes += len;
+        self.setup.counters.written_rows.add(rows);
+        self.setup.counters.written_bytes.add(len);
+        if never {
+            (active.synced_len, active.synced_rows) = (active.len, active.rows);
+            self.checkpoint = Checkpoint { file: active.id, rows: active.rows };
+            self.setup.counters.stored.add(rows);
+        } else {
+            active.unsynced_since.get_or_insert(now);
+            self.setup.counters.unsynced_rows.add(rows);
+        }
+        Ok(())
+    }
+
+    fn check_room(&mut self, len: u64, now: Instant) -> Result<(), Fault> {
+        let limits = &self.setup.limits;
+        let free = self.setup.disk.free_bytes(self.setup.names.dir()).map_err(|error| Fault::of(&error))?;
+        if free < limits.min_free_bytes.saturating_add(len) {
+            return Err(Fault::DiskReserve);
+        }
+        let Some(max_bytes) = limits.max_bytes else { return Ok(()) };
+        // Others remove files; looking once a second is enough.
+        if self.total_known.is_none_or(|known| now.duration_since(known) >= Duration::from_secs(1)) {
+            self.total_bytes = self.files_bytes().map_err(|error| Fault::of(&error))?;
+            self.total_known = Some(now);
+        }
+        if self.total_bytes + len > max_bytes { Err(Fault::SizeLimit) } else { Ok(()) }
+    }
+
+    fn files_bytes(&self) -> io::Result<u64> {
+        let Names::Numbered { dir, extension } = &self.setup.names else { return Ok(0) };
+        let mut total = 0;
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|found| found == *extension) {
+                // One that was removed meanwhile counts nothing.
+                total += entry.metadata().map_or(0, |metadata| metadata.len());
+            }
+        }
+        Ok(total)
+    }
+
+    fn roll_if_due(&mut self, len: u64, now: Instant) {
+        let limits = &self.setup.limits;
+        let Some(active) = &self.active else { return };
+        let full = active.len + len > limits.roll_bytes && active.rows > 0;
+        let old = active.first_row.is_some_and(|first| now.duration_since(first) >= limits.roll_every);
+        let due = (full || old) && self.rolling.len() < MAX_ROLLING && now >= self.housekeeping_after;
+        if due && self.roll().is_err() {
+            self.housekeeping_failed(now);
+        }
+    }
+
+    /// Makes the next file the active one.
+    fn roll(&mut self) -> io::Result<()> {
+        let number = self.next_number;
+        let ahead = self.setup.names.ahead(number);
+        let file = match self.next.take() {
+            Some(file) => file,
+            // It is being made right now: rather than two hands on one file, go on with the old one.
+            None if self.next_asked => return Ok(()),
+            None => create(&*self.setup.disk, &ahead, &self.header)?,
+        };
+        let next = self.log_file(file, number, Resume { len: self.header.len() as u64, rows: 0 })?;
+        let path = self.setup.names.active(number);
+        if ahead != path {
+            let rolled = rolled_name(&path);
+            self.setup.disk.rename(&path, &rolled)?;
+            if let Err(error) = self.setup.disk.rename(&ahead, &path) {
+                // Better the old file under its name than none.
+                let _ = self.setup.disk.rename(&rolled, &path);
+                return Err(error);
+            }
+        }
+        self.next_number = number + 1;
+        self.setup.counters.rolls.add(1);
+        self.rolling.extend(self.active.replace(next));
+        Ok(())
+    }
+
+    fn housekeeping_failed(&mut self, now: Instant) {
+        self.setup.counters.housekeeping_errors.add(1);
+        self.housekeeping_after = now + HOUSEKEEPING_PAUSE;
+    }
+
+    /// Does what is due: takes the helper's results, asks for syncs and for the next file, rolls by time.
+    /// Called often; cheap when nothing is due.
+    pub(super) fn poll(&mut self, now: Instant, ledger_interval: Duration) {
+        while let Some(done) = self.helper.try_done() {
+            self.take_done(done, now);
+        }
+        self.roll_if_due(0, now);
+        self.ask_sync(now);
+        self.finish_rolled(now);
+        if self.next.is_none() && !self.next_asked && now >= self.housekeeping_after {
+            self.next_asked = true;
+            let path = self.setup.names.ahead(self.next_number);
+            self.helper.give(Job::Create { path, header: self.header.clone() });
+        }
+        if now.duration_since(self.ledger_given) >= ledger_interval && self.ledger_open == 0 {
+            self.ledger_given = now;
+            self.give_ledger(false);
+        }
+    }
+
+    /// When something is due at the latest, after `now`.
+    pub(super) fn wait_limit(&self, now: Instant) -> Duration {
+        let Some(since) = self.active.as_ref().and_then(|active| active.unsynced_since) else {
+            return Duration::MAX;
+        };
+        match self.setup.limits.sync {
+            // The helper wakes the writer when the sync under way is done.
+            _ if self.syncing => Duration::MAX,
+            SyncPolicy::Every(interval) => (since + interval).saturating_duration_since(now),
+            SyncPolicy::Never | SyncPolicy::EveryBatch => Duration::ZERO,
+        }
+    }
+
+    fn take_done(&mut self, done: Done, now: Instant) {
+        match done {
+            Done::Created { result } => {
+                self.next_asked = false;
+                match result {
+                    Ok(file) => self.next = Some(file),
+                    Err(_) => self.housekeeping_failed(now),
+                }
+            }
+            Done::Synced { id, len, rows, result } => {
+                self.syncing = false;
+                self.take_synced(id, len, rows, result);
+            }
+            Done::Ledger { result } => {
+                self.ledger_open -= 1;
+                if result.is_err() {
+                    self.setup.counters.housekeeping_errors.add(1);
+                }
+            }
+            Done::Finished { id, result } => self.take_finished(id, result, now),
+            Done::Tidied { removed, result } => {
+                self.setup.counters.removed_files.add(removed);
+                if result.is_err() {
+                    self.setup.counters.housekeeping_errors.add(1);
+                }
+            }
+        }
+    }
+
+    fn take_synced(&mut self, id: u64, len: u64, rows: u64, result: io::Result<()>) {
+        let Some(file) = self.rolling.iter_mut().chain(&mut self.active).find(|file| file.id == id) else { return };
+        let counters = &self.setup.counters;
+        match result {
+            Ok(()) => {
+                let stored = rows - file.synced_rows;
+                (file.synced_len, file.synced_rows) = (len, rows);
+                counters.syncs.add(1);
+                counters.stored.add(stored);
+                counters.unsynced_rows.add(stored.wrapping_neg());
+                self.checkpoint = Checkpoint { file: id, rows };
+            }
+            Err(_) => {
+                let lost = file.rows - file.synced_rows;
+                (file.len, file.rows, file.dirty) = (file.synced_len, file.synced_rows, true);
+                let _ = clean_tail(file);
+                counters.sync_error.add(lost);
+                counters.unsynced_rows.add(lost.wrapping_neg());
+            }
+        }
+        if file.rows == file.synced_rows {
+            file.unsynced_since = None;
+        }
+    }
+
+    fn take_finished(&mut self, id: u64, result: io::Result<()>, now: Instant) {
+        if result.is_err() {
+            self.housekeeping_failed(now);
+            if let Some(file) = self.rolling.iter_mut().find(|file| file.id == id) {
+                file.finishing = false;
+            }
+            return;
+        }
+        self.rolling.retain(|file| file.id != id);
+        self.tidy();
+    }
+
+    /// Has the rolled files looked after.
+    fn tidy(&self) {
+        if let (Some((keep_bytes, zstd)), Names::Live { dir, name }) = (self.setup.limits.tidy, &self.setup.names) {
+            self.helper.give(Job::Tidy(Tidy { dir: dir.clone(), prefix: format!("{name}."), keep_bytes, zstd }));
+        }
+    }
+
+    /// Asks for a sync if one is due and none is under way; rolled files first, so that what is stored is
+    /// always a prefix of what was written.
+    fn ask_sync(&mut self, now: Instant) {
+        if self.syncing || self.setup.limits.sync == SyncPolicy::Never {
+            return;
+        }
+        let rolled = self.rolling.iter_mut().find(|file| file.rows > file.synced_rows);
+        let active = self.active.as_mut().filter(|file| file.rows > file.synced_rows);
+        let wait = match self.setup.limits.sync {
+            SyncPolicy::Every(interval) if rolled.is_none() && !self.closing => interval,
+            _ => Duration::ZERO,
+        };
+        let Some(file) = rolled.or(active) else { return };
+        if file.unsynced_since.is_some_and(|since| now.duration_since(since) < wait) {
+            return;
+        }
+        // What comes from here on waits for the next one.
+        file.unsynced_since = Some(now);
+        self.syncing = true;
+        let LogFile { id, len, rows, .. } = *file;
+        self.helper.give(Job::Sync { file: file.file.clone(), id, len, rows });
+    }
+
+    /// Finishes the oldest rolled file once its rows are all stored, after a checkpoint that says so. (Should
+    /// the ledger not get written, it is finished all the same: only a crash right then could miscount.)
+    fn finish_rolled(&mut self, now: Instant) {
+        let ready = self.rolling.front().is_some_and(|file| file.rows == file.synced_rows && !file.finishing);
+        if !ready || now < self.housekeeping_after {
+            return;
+        }
+        self.give_ledger(false);
+        let Some(file) = self.rolling.front_mut() else { return };
+        file.finishing = true;
+        let LogFile { id, len, .. } = *file;
+        self.helper.give(Job::Finish { file: file.file.clone(), id, len, trailer: self.trailer.clone() });
+    }
+
+    /// Has the ledger file written, unless nothing changed since.
+    fn give_ledger(&mut self, clean: bool) {
+        let Some(books) = &self.setup.books else { return };
+        let text = books.text(self.checkpoint, clean);
+        if text != self.ledger_text {
+            self.ledger_text.clone_from(&text);
+            self.ledger_open += 1;
+            self.helper.give(Job::Ledger { path: books.path(), text });
+        }
+    }
+
+    /// Syncs and finishes everything, and writes the last ledger, until `deadline`; what is not synced by
+    /// then counts as dropped.
+    pub(super) fn close(mut self, deadline: Instant) {
+        self.closing = true;
+        self.rolling.extend(self.active.take());
+        if matches!(self.setup.names, Names::Numbered { .. }) {
+            let names = &self.setup.names;
+            self.rolling.retain(|file| file.rows > 0 || std::fs::remove_file(names.active(file.number)).is_err());
+        }
+        while !self.rolling.is_empty() {
+            let now = Instant::now();
+            self.ask_sync(now);
+            self.finish_rolled(now);
+            match self.helper.wait_done(deadline) {
+                Some(done) => self.take_done(done, now),
+                None if Instant::now() >= deadline => break,
+                None => {}
+            }
+        }
+        for file in &self.rolling {
+            let lost = file.rows - file.synced_rows;
+            self.setup.counters.sync_error.add(lost);
+            self.setup.counters.unsynced_rows.add(lost.wrapping_neg());
+        }
+        let clean = self.rolling.is_empty();
+        self.give_ledger(clean);
+        let mut idle = false;
+        while !idle && Instant::now() < deadline {
+            idle = self.ledger_open == 0 && !self.next_asked;
+            if let Some(done) = (!idle).then(|| self.helper.wait_done(deadline)).flatten() {
+                self.take_done(done, Instant::now());
+            }
+        }
+        if self.next.is_some() {
+            let _ = std::fs::remove_file(self.setup.names.ahead(self.next_number));
+        }
+        self.helper.end(idle);
+    }
+}
+
+/// Cuts off what a failed write left behind.
+fn clean_tail(file: &mut LogFile) -> io::Result<()> {
+    if file.dirty {
+        file.file.set_len(file.len)?;
+        file.dirty = false;
+    }
+    Ok(())
+}
+
+/// `<path>.2026-11-23T141659.000123Z`: sorts by time, no colon (some file systems refuse it).
+fn rolled_name(path: &Path) -> PathBuf {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let second = utc_second(now.as_secs()).replace(':', "");
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{second}.{:06}Z", now.subsec_micros()));
+    PathBuf::from(name)
+}
