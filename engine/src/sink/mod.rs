@@ -155,7 +155,7 @@ impl Sink {
     }
 
     fn open_on(config: SinkConfig, disk: Arc<dyn Disk>) -> Result<Sink, SinkError> {
-        if !config.has_output() {
+        if config.text.is_none() {
             return Err(SinkError::NoOutput);
         }
         let dir_error = |source| SinkError::Dir { path: config.dir.clone(), source };

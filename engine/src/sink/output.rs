@@ -23,8 +23,6 @@ pub(super) enum Encoder {
         encoder: TextEncoder,
         buffer: Vec<u8>,
     },
-    #[cfg(feature = "store")]
-    Spool(super::spool::SpoolEncoder),
 }
 
 impl Encoder {
@@ -41,8 +39,6 @@ impl Encoder {
                 encoder.encode(&batch.columns(), buffer);
                 log.append(&mut [IoSlice::new(buffer)], rows, now)
             }
-            #[cfg(feature = "store")]
-            Encoder::Spool(encoder) => encoder.encode(&batch.columns(), |slices| log.append(slices, rows, now)),
         }
     }
 }
