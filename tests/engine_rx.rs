@@ -1,7 +1,6 @@
 //! Receiving: the one rx hook, the filter's counters, ARP and ICMP, over a port in memory.
 
 #[path = "../engine/src/netpoll/filter/bad_frames.rs"]
-#[allow(dead_code)]
 mod bad_frames;
 mod support;
 

@@ -43,6 +43,8 @@ const CLEANUP_LIMIT: Duration = Duration::from_millis(100);
 pub struct PortOptions {
     /// Name, for messages and for the options grammar.
     pub name: String,
+    /// MAC address in place of the device's; the device must deliver what is sent to it (promiscuous, or a virtual one).
+    pub mac: Option<MacAddr>,
     /// The port's own address and the length of its on-link prefix.
     pub ip: Option<(Ipv4Addr, u8)>,
     /// Where off-link frames go.
@@ -62,6 +64,7 @@ impl PortOptions {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            mac: None,
             ip: None,
             gateway: None,
             mtu: 1500,
@@ -116,6 +119,8 @@ pub struct Port<P: PortIo = super::DefaultIo> {
 struct Setup<P: PortIo> {
     /// The queues, while there is no `NetpollInfo` to hold them.
     idle: Vec<P>,
+    /// There was a `NetpollInfo` before: what waits in the NIC is of its time.
+    served: bool,
     closed: bool,
 }
 
@@ -236,7 +241,11 @@ impl<P: PortIo> Port<P> {
         let first = queues.first().expect("a port has at least one queue");
         let shared = Arc::new(PortShared {
             id,
-            mac: first.mac(),
+            mac: options.mac.unwrap_or_else(|| match first.mac() {
+                // net_ring has none; zero is no sender's address.
+                MacAddr([0, 0, 0, 0, 0, 0]) => local_mac(id),
+                mac => mac,
+            }),
             offloads: first.offloads(),
             options,
             up: AtomicBool::new(first.link_up()),
@@ -246,7 +255,7 @@ impl<P: PortIo> Port<P> {
             ledgers: queues.iter().map(|_| Arc::default()).collect(),
             npinfo: Mutex::new(None),
             generation: AtomicU64::new(0),
-            setup: Mutex::new(Setup { idle: queues, closed: false }),
+            setup: Mutex::new(Setup { idle: queues, served: false, closed: false }),
         })
     }
 
@@ -330,7 +339,7 @@ impl<P: PortIo> Port<P> {
         }
         let present = self.npinfo();
         let fresh = present.is_none();
-        let info = present.unwrap_or_else(|| self.fresh_info(std::mem::take(&mut setup.idle)));
+        let info = present.unwrap_or_else(|| self.fresh_info(&mut setup));
         let result = self.add_client(&info, &options, client_options, rx);
         match &result {
             // Last thing to do, as in the patch: publish.
@@ -476,13 +485,15 @@ impl<P: PortIo> Port<P> {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    fn fresh_info(&self, queues: Vec<P>) -> Arc<NetpollInfo<P>> {
+    fn fresh_info(&self, setup: &mut Setup<P>) -> Arc<NetpollInfo<P>> {
+        let queues = std::mem::take(&mut setup.idle);
+        let stale = std::mem::replace(&mut setup.served, true);
         let neighbours = Arc::new(Neighbours::default());
         let share = queues.len().max(1) as u32;
         let contexts: Box<[_]> = queues
             .into_iter()
             .zip(&self.ledgers)
-            .map(|(io, ledger)| PollContext::new(PollState::new(io, &self.shared, ledger, &neighbours, share)))
+            .map(|(io, ledger)| PollContext::new(PollState::new(io, &self.shared, ledger, &neighbours, share, stale)))
             .collect();
         let slots = contexts.len();
         let registry =
@@ -588,6 +599,12 @@ impl Checked {
         };
         Ok(Self { local_ip, remote, next_hop })
     }
+}
+
+/// A locally administered address for a port whose device has none: `02:6e:70` ("np") and the port's number.
+fn local_mac(id: PortId) -> MacAddr {
+    let [high, low] = id.0.to_be_bytes();
+    MacAddr([0x02, 0x6e, 0x70, 0x00, high, low])
 }
 
 /// Bytes that a buffer of this port takes, up to the largest frame that anyone asks for.

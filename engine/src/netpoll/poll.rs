@@ -112,6 +112,7 @@ impl<P: PortIo> PollState<P> {
         ledger: &Arc<QueueLedger>,
         neighbours: &Arc<Neighbours>,
         queues: u32,
+        stale: bool,
     ) -> Self {
         let options = &port.options;
         let rules = FilterRules {
@@ -122,7 +123,9 @@ impl<P: PortIo> PollState<P> {
             ..FilterRules::default()
         };
         let mut rx = Vec::with_capacity(MAX_BURST);
-        drop_stale(&mut io, &mut rx, &ledger.counters);
+        if stale {
+            drop_stale(&mut io, &mut rx, &ledger.counters);
+        }
         Self {
             io,
             port: port.clone(),
@@ -528,7 +531,8 @@ impl<P: PortIo> PollState<P> {
     }
 }
 
-/// Frames that came while the port had no client are of no use to the new one: their time of arrival is unknown.
+/// Frames that came after the port's last client had left are of no use to the new one: their time of arrival is
+/// unknown.
 fn drop_stale<P: PortIo>(io: &mut P, frames: &mut Vec<P::Buf>, counters: &QueueCounters) {
     /// More than any ring of descriptors holds; a port that delivers without end must not keep us.
     const MOST: usize = 8192;

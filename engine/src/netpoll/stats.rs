@@ -35,7 +35,7 @@ counters! {
         answer_backlog_full,
         /// dropped: the rx hook has panicked
         hook_panicked,
-        /// dropped: waited in the NIC since before the port's first client was set up
+        /// dropped: came while the port, once in service, had no client
         stale,
         /// frames that the engine itself submitted (ARP, ICMP)
         engine_submitted,
