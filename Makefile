@@ -1,0 +1,58 @@
+# netpoll: `make help` says what there is.
+
+SHELL := /bin/bash
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# $(call step,NAME,COMMAND): the command under a heading, with its time and how it ended.
+define step
+@printf '\n=== %s\n' '$(1)'; begin=$$SECONDS; \
+if $(2); then printf '=== %s: ok, %s s\n' '$(1)' $$((SECONDS - begin)); \
+else printf '=== %s: FAILED, %s s\n' '$(1)' $$((SECONDS - begin)) >&2; exit 1; fi
+endef
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
+
+.PHONY: test
+test: test-deps check-format check-lint check-doc test-engine test-all test-loom test-docker ## every check and test
+	@printf '\n=== make test: all passed\n'
+
+# A target directory of its own: the flag would have everything else built anew.
+loom := RUSTFLAGS='--cfg loom' cargo test -p netpoll --release --no-default-features --lib --locked --target-dir target/loom loom
+
+.PHONY: test-deps check-format check-lint check-doc test-engine test-all test-loom test-docker
+test-deps:
+	$(call step,packages,tests/install-deps.sh test)
+
+check-format:
+	$(call step,format,cargo fmt --all --check)
+
+check-lint:
+	$(call step,lint,cargo clippy --workspace --all-targets --locked -- -D warnings)
+	$(call step,lint without DPDK,cargo clippy -p netpoll --no-default-features --all-targets --locked -- -D warnings)
+
+check-doc:
+	$(call step,documentation,RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked)
+
+test-engine:
+	$(call step,tests without DPDK,cargo test -p netpoll --no-default-features --locked --no-fail-fast)
+
+test-all:
+	$(call step,tests,cargo test --workspace --locked --no-fail-fast)
+
+test-loom:
+	$(if $(shell grep -l '^loom' engine/Cargo.toml),$(call step,loom models,$(loom)),@echo; echo '=== loom models: SKIPPED, there are none yet')
+
+test-docker:
+	$(if $(wildcard docker/test.sh),$(call step,docker,docker/test.sh),@echo; echo '=== docker: SKIPPED, docker/test.sh is not there')
+
+.PHONY: docker-test
+docker-test: ## the image and the tests in containers
+	@if [ -x docker/test.sh ]; then exec docker/test.sh; else echo 'docker/test.sh is not there: no container tests yet' >&2; exit 1; fi
+
+.PHONY: clean
+clean: ## removes what was built
+	cargo clean
