@@ -1,6 +1,6 @@
 //! Datagrams into records: netconsole basic and extended, syslog (RFC 5424 and 3164), raw.
 //!
-//! ```
+//! ```text
 //! RawDatagram -> by listener port, or by trying
 //!    +- syslog, raw ----------------------------------------------------------> record
 //!    +- netconsole+ -> flow table -> queue by seq (fragments, duplicates) -+
