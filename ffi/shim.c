@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include <string.h>
+#include <sys/socket.h>
 
 #include <rte_errno.h>
 #include <rte_lcore.h>
@@ -128,6 +129,14 @@ int shim_eth_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, ui
 	conf.txmode.mq_mode = RTE_ETH_MQ_TX_NONE;
 	conf.txmode.offloads = tx_offloads;
 	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
+}
+
+bool shim_is_xdp_socket(int fd)
+{
+	int domain = 0;
+	socklen_t len = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_XDP;
 }
 
 const char *shim_devargs_args(const struct rte_devargs *devargs)

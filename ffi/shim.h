@@ -44,6 +44,9 @@ int shim_link_get(uint16_t port, bool *up, uint32_t *speed_mbps);
 int shim_eth_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint64_t rx_offloads,
 		       uint64_t tx_offloads, uint64_t rss_hf, uint32_t mtu);
 
+/* Whether the descriptor is an AF_XDP socket. */
+bool shim_is_xdp_socket(int fd);
+
 /* The driver's arguments of a device, or NULL. */
 const char *shim_devargs_args(const struct rte_devargs *devargs);
 

@@ -171,6 +171,11 @@ impl<'a> Asked<'a> {
                     interface: interface.into(),
                     known: interfaces(),
                 });
+            } else if is_down(interface) {
+                tracing::warn!(
+                    device = self.full,
+                    "the interface {interface} is down: `ip link set {interface} up`; what is sent first after that may be lost"
+                );
             }
         }
         Ok(())
@@ -426,6 +431,12 @@ fn interfaces() -> String {
         .collect();
     names.sort();
     names.join(", ")
+}
+
+/// Whether the interface is switched off (no IFF_UP).
+fn is_down(interface: &str) -> bool {
+    let flags = fs::read_to_string(Path::new("/sys/class/net").join(interface).join("flags")).unwrap_or_default();
+    u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 1 == 0)
 }
 
 // Bits of capabilities(7).

@@ -112,9 +112,16 @@ impl Mempool {
         unsafe { dpdk_sys::rte_mempool_avail_count(self.raw.as_ptr()) }
     }
 
-    /// Writes off what the driver holds now: it never gives that back.
-    pub(super) fn write_off(&self, count: u32) {
-        self.kept.store(count, Ordering::Relaxed);
+    /// Writes off what the driver holds now: it is not going to give that back.
+    pub(super) fn write_off(&self) {
+        self.kept.store(self.in_use(), Ordering::Relaxed);
+    }
+
+    /// Takes the write-off back if the driver, which is closed now, did give its mbufs back after all.
+    pub(super) fn settle(&self) {
+        if self.count.saturating_sub(self.available()) < self.kept.load(Ordering::Relaxed) {
+            self.kept.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn raw(&self) -> *mut dpdk_sys::rte_mempool {

@@ -32,6 +32,7 @@ mod queue;
 mod ring;
 mod setup;
 mod started;
+mod xdp;
 
 pub use args::{EalConfig, LogLevel, Memory};
 pub use eal::Eal;

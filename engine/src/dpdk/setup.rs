@@ -10,6 +10,7 @@ use super::{
     port::{self, Port},
     queue::DpdkQueue,
     started::{Running, StartedPort},
+    xdp::{self, XdpSockets},
 };
 use crate::{
     ids::{NumaSocket, QueueId},
@@ -198,7 +199,13 @@ impl Running {
     ) -> Result<(Arc<Mempool>, Arc<Mempool>)> {
         let device = self.device()?;
         let (main, reserve) = pools_of(device, setup, fitted, queue)?;
+        let control = device.eal.control();
+        // Under the lock, so that another port's sockets are not taken for this one's.
+        let before = xdp::is_xdp(&device.driver).then(XdpSockets::open_now);
         let done = setup_queue(device, info, fitted, queue, &main);
+        let opened = before.map(|before| XdpSockets::open_now().since(&before));
+        drop(control);
+        self.xdp_sockets.extend(opened);
         self.pools.extend([main.clone(), reserve.clone()]);
         done.map(|()| (main, reserve))
     }
@@ -222,6 +229,7 @@ fn pools_of(device: &Device, setup: &PortSetup, fitted: &Fitted, queue: u16) -> 
     Ok((pool(format!("np{id}.{queue}"), count, CACHE)?, pool(format!("np{id}.{queue}r"), RESERVE, 0)?))
 }
 
+/// With EAL's control lock held.
 fn setup_queue(
     device: &Device,
     info: &dpdk_sys::rte_eth_dev_info,
@@ -229,7 +237,6 @@ fn setup_queue(
     queue: u16,
     pool: &Mempool,
 ) -> Result<()> {
-    let _control = device.eal.control();
     let start = log::mark();
     let (id, socket) = (device.id.0, fitted.socket.0 as u32);
     let mut rx = info.default_rxconf;

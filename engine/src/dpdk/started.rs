@@ -10,7 +10,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     mempool::Mempool,
     port::{self, PortInfo},
     setup::PortSetup,
+    xdp::{self, XdpSockets},
 };
 use crate::{
     ids::PortId,
@@ -29,6 +31,9 @@ use crate::{
 
 /// How long an answer about the link holds. Asking the driver may be a system call.
 const LINK_AGE_MS: u64 = 100;
+
+/// Milliseconds that the kernel gets to finish sending when a net_af_xdp port closes.
+const FLUSHES: u32 = 20;
 
 /// A port that runs. It ends by [`StartedPort::close`], or by itself once this and all its queues are dropped.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(super) struct Running {
     pub(super) mac: MacAddr,
     pub(super) offloads: Offloads,
     started: bool,
+    /// Opened by the set-up of net_af_xdp queues.
+    pub(super) xdp_sockets: XdpSockets,
     link: LinkCache,
     /// The device's counters when it was started.
     baseline: PortStats,
@@ -194,6 +201,7 @@ impl Running {
             pools: Vec::new(),
             offloads,
             started: false,
+            xdp_sockets: XdpSockets::default(),
             link: LinkCache { epoch: Instant::now(), next_ms: AtomicU64::new(0), up: AtomicBool::new(false) },
             baseline: PortStats::default(),
         }
@@ -209,10 +217,10 @@ impl Running {
         device.check("rte_eth_dev_start", rc, start, advice)?;
         receive_modes(device, setup, start)?;
         drop(control);
-        if device.driver.contains("af_xdp") {
-            // The driver fills the kernel's ring from the pool now and never empties it (22.11 to 25.11): what
-            // it holds before the first frame is what it keeps at the end.
-            self.pools.iter().for_each(|pool| pool.write_off(pool.in_use()));
+        if xdp::is_xdp(&device.driver) {
+            // The driver has filled the kernel's ring from the pool and does not empty it when it closes: what it
+            // holds before the first frame is what it keeps at the end.
+            self.pools.iter().for_each(|pool| pool.write_off());
         }
         self.baseline = self.read_stats();
         // Some drivers make the address when they start.
@@ -278,6 +286,7 @@ impl Running {
         let start = log::mark();
         let mut stopped = Ok(());
         if self.started {
+            self.flush_tx(&device);
             let _control = device.eal.control();
             // SAFETY: the port runs, and no queue uses it any more.
             let rc = unsafe { dpdk_sys::rte_eth_dev_stop(self.id.0) };
@@ -286,11 +295,34 @@ impl Running {
         let link = device.link.take();
         // Closes and removes it.
         drop(device);
+        std::mem::take(&mut self.xdp_sockets).close();
+        self.pools.iter().for_each(|pool| pool.settle());
         if let Some(link) = link {
             link.keep(&self.pools);
             link.drain();
         }
         stopped
+    }
+}
+
+impl Running {
+    /// Lets net_af_xdp collect what the kernel has sent: it does so only when it is asked to send, and forgets
+    /// the rest when it closes. Bounded, since frames may be out for other reasons.
+    fn flush_tx(&self, device: &Device) {
+        if !xdp::is_xdp(&device.driver) {
+            return;
+        }
+        for _ in 0..FLUSHES {
+            if self.pools.iter().all(|pool| pool.in_use() == 0) {
+                return;
+            }
+            for queue in 0..self.pools.len() as u16 / 2 {
+                // SAFETY: the port runs, has a queue for each two pools, and nobody else uses them any more; of an
+                // empty burst nothing is read.
+                unsafe { dpdk_sys::shim_tx_burst(self.id.0, queue, std::ptr::null_mut(), 0) };
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
