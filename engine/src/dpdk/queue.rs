@@ -9,20 +9,29 @@ use crate::{
     wire::MacAddr,
 };
 
-/// One receive and one transmit queue of a running port, with the pool that its frames come from and a small
-/// reserve. It holds the port: that is closed after its queues.
+/// One receive and one transmit queue of a running port, with the pools that its frames come from. It holds the port: that is closed after its queues.
 #[derive(Debug)]
 pub struct DpdkQueue {
     port: PortId,
     queue: QueueId,
-    pool: Arc<Mempool>,
-    reserve: Arc<Mempool>,
+    pools: QueuePools,
     running: Arc<Running>,
 }
 
+/// Where a queue's frames come from.
+#[derive(Debug)]
+pub(super) struct QueuePools {
+    /// What the device receives into.
+    pub(super) rx: Arc<Mempool>,
+    /// What clients fill.
+    pub(super) clients: Arc<Mempool>,
+    /// For urgent frames when that is empty.
+    pub(super) reserve: Arc<Mempool>,
+}
+
 impl DpdkQueue {
-    pub(super) fn new(running: Arc<Running>, queue: QueueId, pool: Arc<Mempool>, reserve: Arc<Mempool>) -> DpdkQueue {
-        DpdkQueue { port: running.id, queue, pool, reserve, running }
+    pub(super) fn new(running: Arc<Running>, queue: QueueId, pools: QueuePools) -> DpdkQueue {
+        DpdkQueue { port: running.id, queue, pools, running }
     }
 
     /// The port.
@@ -85,16 +94,16 @@ impl PortIo for DpdkQueue {
 
     #[inline]
     fn alloc(&mut self, frames: &mut Vec<Mbuf>, count: usize, urgent: bool) -> usize {
-        let mut got = self.pool.alloc(frames, count);
+        let mut got = self.pools.clients.alloc(frames, count);
         if urgent && got < count {
-            got += self.reserve.alloc(frames, count - got);
+            got += self.pools.reserve.alloc(frames, count - got);
         }
         got
     }
 
     #[inline]
     fn free(&mut self, frames: &mut Vec<Mbuf>) {
-        self.pool.free(frames);
+        self.pools.rx.free(frames);
     }
 
     /// The device counts for the whole port; queue 0 reports that, the others nothing, so that a sum over the queues

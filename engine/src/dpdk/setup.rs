@@ -8,7 +8,7 @@ use super::{
     log,
     mempool::Mempool,
     port::{self, Port},
-    queue::DpdkQueue,
+    queue::{DpdkQueue, QueuePools},
     started::{Running, StartedPort},
     xdp::{self, XdpSockets},
 };
@@ -20,6 +20,8 @@ use crate::{
 
 /// Mbufs of each queue's reserve, for urgent frames when its pool is empty.
 const RESERVE: u32 = 32;
+/// Mbufs of each queue's clients, beside what the transmit descriptors hold.
+const CLIENT_MBUFS: u32 = 4096;
 /// Mbufs that an lcore keeps at hand.
 const CACHE: u32 = 256;
 /// Ethernet header, two VLAN tags, frame check sequence.
@@ -36,8 +38,11 @@ pub struct PortSetup {
     pub rx_desc: u16,
     /// Transmit descriptors a queue; moved into the device's limits.
     pub tx_desc: u16,
-    /// Mbufs a queue. `None`: twice the descriptors, and 1024.
+    /// Mbufs a queue to receive into. `None`: twice the descriptors, and 1024.
     pub mbufs_per_queue: Option<u32>,
+    /// Mbufs a queue for the frames of its clients, in a pool apart: however many its clients hold, receiving goes on.
+    /// `None`: the transmit descriptors, and 4096.
+    pub client_mbufs_per_queue: Option<u32>,
     /// Bytes of frame that an mbuf holds at least; raised to what `mtu` needs.
     pub data_room: u16,
     /// The largest IP packet, in bytes. `None`: as the device has it.
@@ -57,6 +62,7 @@ impl Default for PortSetup {
             rx_desc: 1024,
             tx_desc: 1024,
             mbufs_per_queue: None,
+            client_mbufs_per_queue: None,
             data_room: 2048,
             mtu: None,
             promiscuous: false,
@@ -96,7 +102,7 @@ impl Port {
         running.start(setup)?;
 
         let running = Arc::new(running);
-        let queue = |(number, (pool, reserve))| DpdkQueue::new(running.clone(), QueueId(number as u16), pool, reserve);
+        let queue = |(number, pools)| DpdkQueue::new(running.clone(), QueueId(number as u16), pools);
         let queues = pools.into_iter().enumerate().map(queue).collect();
         Ok((StartedPort::new(running), queues))
     }
@@ -189,29 +195,29 @@ fn configure(device: &Device, setup: &PortSetup, fitted: &mut Fitted) -> Result<
 }
 
 impl Running {
-    /// Makes the queue's pool and its reserve, and sets the queue up.
+    /// Makes the queue's pools, and sets the queue up.
     fn add_queue(
         &mut self,
         setup: &PortSetup,
         info: &dpdk_sys::rte_eth_dev_info,
         fitted: &Fitted,
         queue: u16,
-    ) -> Result<(Arc<Mempool>, Arc<Mempool>)> {
+    ) -> Result<QueuePools> {
         let device = self.device()?;
-        let (main, reserve) = pools_of(device, setup, fitted, queue)?;
+        let pools = pools_of(device, setup, fitted, queue)?;
         let control = device.eal.control();
         // Under the lock, so that another port's sockets are not taken for this one's.
         let before = xdp::is_xdp(&device.driver).then(XdpSockets::open_now);
-        let done = setup_queue(device, info, fitted, queue, &main);
+        let done = setup_queue(device, info, fitted, queue, &pools.rx);
         let opened = before.map(|before| XdpSockets::open_now().since(&before));
         drop(control);
         self.xdp_sockets.extend(opened);
-        self.pools.extend([main.clone(), reserve.clone()]);
-        done.map(|()| (main, reserve))
+        self.pools.extend([&pools.rx, &pools.clients, &pools.reserve].map(Arc::clone));
+        done.map(|()| pools)
     }
 }
 
-fn pools_of(device: &Device, setup: &PortSetup, fitted: &Fitted, queue: u16) -> Result<(Arc<Mempool>, Arc<Mempool>)> {
+fn pools_of(device: &Device, setup: &PortSetup, fitted: &Fitted, queue: u16) -> Result<QueuePools> {
     let descriptors = u32::from(fitted.rx_desc) + u32::from(fitted.tx_desc);
     let count = setup.mbufs_per_queue.unwrap_or(2 * descriptors + 1024);
     // Descriptors may hold this many; one burst each way must be left over.
@@ -226,7 +232,12 @@ fn pools_of(device: &Device, setup: &PortSetup, fitted: &Fitted, queue: u16) -> 
     let pool =
         |name: String, count, cache| Mempool::new(&device.eal, &name, count, cache, fitted.data_room, fitted.socket);
     let id = device.id;
-    Ok((pool(format!("np{id}.{queue}"), count, CACHE)?, pool(format!("np{id}.{queue}r"), RESERVE, 0)?))
+    let clients = setup.client_mbufs_per_queue.unwrap_or(u32::from(fitted.tx_desc) + CLIENT_MBUFS);
+    Ok(QueuePools {
+        rx: pool(format!("np{id}.{queue}"), count, CACHE)?,
+        clients: pool(format!("np{id}.{queue}c"), clients, CACHE)?,
+        reserve: pool(format!("np{id}.{queue}r"), RESERVE, 0)?,
+    })
 }
 
 /// With EAL's control lock held.

@@ -19,10 +19,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How rows become bytes.
 pub(super) enum Encoder {
-    Text {
-        encoder: TextEncoder,
-        buffer: Vec<u8>,
-    },
+    Text { encoder: TextEncoder, buffer: Vec<u8> },
 }
 
 impl Encoder {
