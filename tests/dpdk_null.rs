@@ -67,13 +67,15 @@ fn bursts(eal: &Arc<Eal>) {
 
 /// The reserve serves urgent frames only, when the pool is empty.
 fn reserve(eal: &Arc<Eal>) {
-    let few = PortSetup { rx_desc: 64, tx_desc: 64, mbufs_per_queue: Some(300), ..PortSetup::default() };
+    let few = PortSetup { rx_desc: 64, tx_desc: 64, client_mbufs_per_queue: Some(300), ..PortSetup::default() };
     let (port, mut queues) = start(eal, &few);
     let mut frames = Vec::with_capacity(1000);
     let queue = &mut queues[0];
     assert_eq!(queue.alloc(&mut frames, 1000, false), 300);
     assert_eq!(queue.alloc(&mut frames, 10, false), 0);
-    assert_eq!(queue.rx_burst(&mut frames, 32), 0, "net_null has nothing to receive into");
+    let mut received = Vec::with_capacity(32);
+    assert_eq!(queue.rx_burst(&mut received, 32), 32, "whatever clients hold, receiving goes on");
+    drop(received);
     assert_eq!(queue.alloc(&mut frames, 10, true), 10);
     assert_eq!(queue.alloc(&mut frames, 100, true), 22);
     assert_eq!(queue.alloc(&mut frames, 1, true), 0);
@@ -129,7 +131,7 @@ fn several_queues(eal: &Arc<Eal>) {
     }
     assert_eq!(queues[1].missed(), Default::default());
     drop(queues);
-    assert_eq!(port.close().unwrap().pools().len(), 8);
+    assert_eq!(port.close().unwrap().pools().len(), 12);
 
     let port = Port::attach(eal, "net_null0").unwrap();
     let error = port.start(&PortSetup { queues: 2000, ..setup }).unwrap_err().to_string();

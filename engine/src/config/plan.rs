@@ -111,7 +111,9 @@ impl PortPlan {
     pub fn mbuf_bytes(&self) -> u64 {
         // Element header and mbuf struct, headroom, and room for the frame, 2048 at the least.
         let room = (u64::from(self.mtu_bytes) + 26).max(2048);
-        self.queue_lcores.len() as u64 * u64::from(self.mbufs_per_queue) * (64 + 128 + 128 + room)
+        // The clients' pool beside, as a port makes it by default.
+        let mbufs = u64::from(self.mbufs_per_queue) + u64::from(self.tx_descriptors) + 4096;
+        self.queue_lcores.len() as u64 * mbufs * (64 + 128 + 128 + room)
     }
 }
 

@@ -125,7 +125,7 @@ fn one_mistake_each() {
         ("[eal]\nlcores = [128]".into(), "6: eal.lcores: found 128, expected a whole number from 0 to 127"),
         // Memory.
         ("mbufs_per_queue = 100".into(), "5: port.mbufs_per_queue: found 100, expected at least 2112 for the descriptors and a burst"),
-        ("mbufs_per_queue = 100_000\n[eal]\nmegabytes = 64".into(), "7: eal.megabytes: found 64, expected at least 258 for the ports' mbufs"),
+        ("mbufs_per_queue = 100_000\n[eal]\nmegabytes = 64".into(), "7: eal.megabytes: found 64, expected at least 270 for the ports' mbufs"),
         // EAL arguments that the file has a key for.
         ("[eal]\nargs = [\"--vdev=net_null1\"]".into(), "6: eal.args: found \"--vdev=net_null1\", expected port.device to say that"),
         ("[eal]\nargs = [\"-l0-3\"]".into(), "6: eal.args: found \"-l0-3\", expected eal.lcores to say that"),
