@@ -13,7 +13,8 @@ use netpoll::{
     port::{Frame, PortIo},
 };
 
-const SETUP: fn() -> PortSetup = || PortSetup { rx_desc: 256, tx_desc: 256, ..PortSetup::default() };
+const SETUP: fn() -> PortSetup =
+    || PortSetup { rx_desc: 256, tx_desc: 256, client_mbufs_per_queue: Some(2048), ..PortSetup::default() };
 
 fn pair(eal: &Arc<Eal>, queues: u16, size: u32) -> [(StartedPort, Vec<DpdkQueue>); 2] {
     let (a, b) = Port::ring_pair(eal, ["a", "b"], queues, size).unwrap();
