@@ -248,6 +248,8 @@ impl fmt::Display for SinkLedger {
 /// Up to where the primary output is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Checkpoint {
+    /// Which output it is about: 0 the text, 1 the spool.
+    pub output: u64,
     /// The file: a segment number, or an inode for text.
     pub file: u64,
     /// Rows of that file that are stored. Those of all older files are.
@@ -263,6 +265,12 @@ pub(super) struct Saved {
     pub checkpoint: Checkpoint,
     /// Written by a sink that stopped in order.
     pub clean: bool,
+}
+
+impl Checkpoint {
+    pub(super) const TEXT: u64 = 0;
+    #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the spool's"))]
+    pub(super) const SPOOL: u64 = 1;
 }
 
 const FIRST_LINE: &str = "netpoll-sink-ledger 1";
@@ -287,8 +295,12 @@ impl Saved {
         for (name, count) in &self.drops {
             let _ = writeln!(text, "drop.{name} {count}");
         }
-        let Checkpoint { file, rows } = self.checkpoint;
-        let _ = write!(text, "checkpoint.file {file}\ncheckpoint.rows {rows}\nclean {}\n", u8::from(self.clean));
+        let Checkpoint { output, file, rows } = self.checkpoint;
+        let _ = write!(
+            text,
+            "checkpoint.output {output}\ncheckpoint.file {file}\ncheckpoint.rows {rows}\nclean {}\n",
+            u8::from(self.clean)
+        );
         text + LAST_LINE + "\n"
     }
 
@@ -303,6 +315,7 @@ impl Saved {
             match name {
                 "delivered" => saved.delivered = value,
                 "stored" => saved.stored = value,
+                "checkpoint.output" => saved.checkpoint.output = value,
                 "checkpoint.file" => saved.checkpoint.file = value,
                 "checkpoint.rows" => saved.checkpoint.rows = value,
                 "clean" => saved.clean = value == 1,
@@ -335,7 +348,7 @@ mod tests {
             delivered: 10,
             stored: 7,
             drops: [("batch_ring_full".to_owned(), 2), ("shed_debug".to_owned(), 1)].into(),
-            checkpoint: Checkpoint { file: 3, rows: 9 },
+            checkpoint: Checkpoint { output: 1, file: 3, rows: 9 },
             clean: true,
         };
         let text = saved.to_text();

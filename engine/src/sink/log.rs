@@ -199,7 +199,11 @@ impl Log {
             total_known: None,
             setup,
         };
-        log.open_first()?;
+        // On a full disk it starts all the same, and goes on when there is room.
+        match log.open_first() {
+            Err(error) if Fault::of(&error) != Fault::DiskFull => return Err(error),
+            _ => {}
+        }
         log.tidy();
         Ok(log)
     }
@@ -265,6 +269,9 @@ impl Log {
     pub(super) fn append(&mut self, bytes: &mut [IoSlice<'_>], rows: u64, now: Instant) -> Result<(), Fault> {
         let len: u64 = bytes.iter().map(|slice| slice.len() as u64).sum();
         self.check_room(len, now)?;
+        if self.active.is_none() {
+            self.open_first().map_err(|error| Fault::of(&error))?;
+        }
         self.roll_if_due(len, now);
         let never = self.setup.limits.sync == SyncPolicy::Never;
         let Some(active) = &mut self.active else { return Err(Fault::WriteError) };
@@ -286,7 +293,7 @@ impl Log {
         self.setup.counters.written_bytes.add(len);
         if never {
             (active.synced_len, active.synced_rows) = (active.len, active.rows);
-            self.checkpoint = Checkpoint { file: active.id, rows: active.rows };
+            self.checkpoint = Checkpoint { file: active.id, rows: active.rows, ..self.checkpoint };
             self.setup.counters.stored.add(rows);
         } else {
             active.unsynced_since.get_or_insert(now);
@@ -298,7 +305,8 @@ impl Log {
     fn check_room(&mut self, len: u64, now: Instant) -> Result<(), Fault> {
         let limits = &self.setup.limits;
         let free = self.setup.disk.free_bytes(self.setup.names.dir()).map_err(|error| Fault::of(&error))?;
-        if free < limits.min_free_bytes.saturating_add(len) {
+        // Without a reserve the disk itself says when it is full.
+        if limits.min_free_bytes > 0 && free < limits.min_free_bytes.saturating_add(len) {
             return Err(Fault::DiskReserve);
         }
         let Some(max_bytes) = limits.max_bytes else { return Ok(()) };
@@ -375,7 +383,7 @@ impl Log {
         self.roll_if_due(0, now);
         self.ask_sync(now);
         self.finish_rolled(now);
-        if self.next.is_none() && !self.next_asked && now >= self.housekeeping_after {
+        if self.active.is_some() && self.next.is_none() && !self.next_asked && now >= self.housekeeping_after {
             self.next_asked = true;
             let path = self.setup.names.ahead(self.next_number);
             self.helper.give(Job::Create { path, header: self.header.clone() });
@@ -438,7 +446,7 @@ impl Log {
                 counters.syncs.add(1);
                 counters.stored.add(stored);
                 counters.unsynced_rows.add(stored.wrapping_neg());
-                self.checkpoint = Checkpoint { file: id, rows };
+                self.checkpoint = Checkpoint { file: id, rows, ..self.checkpoint };
             }
             Err(_) => {
                 let lost = file.rows - file.synced_rows;
@@ -533,7 +541,8 @@ impl Log {
             let now = Instant::now();
             self.ask_sync(now);
             self.finish_rolled(now);
-            match self.helper.wait_done(deadline) {
+            // Not longer: what failed is tried again after a pause.
+            match self.helper.wait_done(deadline.min(now + Duration::from_millis(50))) {
                 Some(done) => self.take_done(done, now),
                 None if Instant::now() >= deadline => break,
                 None => {}

@@ -27,6 +27,8 @@ mod output;
 pub mod record;
 mod shared;
 mod shed;
+#[cfg(feature = "store")]
+pub mod spool;
 pub mod text;
 mod text_recovery;
 mod writer;
@@ -62,7 +64,7 @@ use crate::{
     netpoll::hook::{RxHook, RxHookFactory},
 };
 use disk::{Disk, FileSystem};
-use ledger::Saved;
+use ledger::{Checkpoint, Saved};
 use lock::DirLock;
 use output::Output;
 use shared::{Books, Shared, TextStart};
@@ -91,6 +93,10 @@ pub enum SinkError {
         /// Why.
         source: io::Error,
     },
+    /// The spool of an earlier run cannot be read.
+    #[cfg(feature = "store")]
+    #[error(transparent)]
+    Spool(#[from] spool::SpoolError),
     /// The configuration has no output.
     #[error("no output: neither the spool nor text is on")]
     NoOutput,
@@ -155,7 +161,7 @@ impl Sink {
     }
 
     fn open_on(config: SinkConfig, disk: Arc<dyn Disk>) -> Result<Sink, SinkError> {
-        if config.text.is_none() {
+        if !config.has_output() {
             return Err(SinkError::NoOutput);
         }
         let dir_error = |source| SinkError::Dir { path: config.dir.clone(), source };
@@ -164,7 +170,7 @@ impl Sink {
         let ledger_path = config.dir.join("ledger");
         let saved = read_ledger(&ledger_path).map_err(dir_error)?;
         let primary = Arc::default();
-        let start = Start::prepare(&config, &*disk, saved, &primary)?;
+        let start = Start::prepare(&config, &*disk, saved, &ledger_path, &primary)?;
         let shared = Arc::new(Shared::new(disk, start.base.clone(), ledger_path, primary));
         shared.settings.set(config.flush_interval.as_nanos() as u64, &config.shed);
         let stop = Arc::new(AtomicBool::new(false));
@@ -288,31 +294,84 @@ impl RxHookFactory for SinkHooks {
 /// What was found in the directory, and how to go on from there.
 struct Start {
     base: Saved,
+    /// The text goes on here, where it is the primary output.
     resume: Option<log::Resume>,
+    /// The first segment to write.
+    #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the spool's"))]
+    segment: u64,
 }
 
 impl Start {
+    /// Puts the primary output and the ledger in order.
     fn prepare(
         config: &SinkConfig,
         disk: &dyn Disk,
         saved: Option<Saved>,
-        primary: &Arc<LogCounters>,
+        ledger_path: &Path,
+        primary: &LogCounters,
     ) -> Result<Start, SinkError> {
         let known = saved.is_some();
-        let mut base = saved.unwrap_or_default();
+        let base = saved.unwrap_or_default();
+        #[cfg(feature = "store")]
+        if config.spool.is_some() {
+            return Start::prepare_spool(config, disk, base, ledger_path, primary);
+        }
+        let _ = ledger_path;
+        Start::prepare_text(config, disk, base, known, primary)
+    }
+
+    fn prepare_text(
+        config: &SinkConfig,
+        disk: &dyn Disk,
+        mut base: Saved,
+        known: bool,
+        primary: &LogCounters,
+    ) -> Result<Start, SinkError> {
         let path = config.dir.join(config.text.as_ref().map_or("", |text| &text.file_name));
         let failed = |source| SinkError::Output { path: path.clone(), source };
         let (resume, inode) = text_recovery::recover(disk, &path, primary).map_err(failed)?;
-        let found = if known && !base.clean { text_recovery::lines_after(base.checkpoint, resume, inode) } else { 0 };
+        let crashed = known && !base.clean && base.checkpoint.output == Checkpoint::TEXT;
+        let found = if crashed { text_recovery::lines_after(base.checkpoint, resume, inode) } else { 0 };
         primary.recovered_rows.add(found);
         base.reconcile(found);
-        base.checkpoint = ledger::Checkpoint { file: inode, rows: resume.map_or(0, |resume| resume.rows) };
-        Ok(Start { base, resume })
+        let rows = resume.map_or(0, |resume| resume.rows);
+        base.checkpoint = Checkpoint { output: Checkpoint::TEXT, file: inode, rows };
+        Ok(Start { base, resume, segment: 0 })
+    }
+
+    #[cfg(feature = "store")]
+    fn prepare_spool(
+        config: &SinkConfig,
+        disk: &dyn Disk,
+        mut base: Saved,
+        ledger_path: &Path,
+        primary: &LogCounters,
+    ) -> Result<Start, SinkError> {
+        let dir = spool::spool_dir(&config.dir);
+        fs::create_dir_all(&dir).map_err(|source| SinkError::Dir { path: dir, source })?;
+        let checkpoint = Some(base.checkpoint).filter(|checkpoint| checkpoint.output == Checkpoint::SPOOL);
+        let recovered = spool::recover(disk, &config.dir, checkpoint, primary)?;
+        base.reconcile(recovered.found_rows);
+        let segment = recovered.next_number;
+        // All that was found is before the segment to come.
+        base.checkpoint = Checkpoint { output: Checkpoint::SPOOL, file: segment, rows: 0 };
+        let saved = disk::replace(disk, ledger_path, base.to_text().as_bytes());
+        // Without the ledger on the disk no segment may be taken away; the next start finishes them.
+        if saved.and_then(|()| spool::seal(recovered)).is_err() {
+            primary.housekeeping_errors.add(1);
+        }
+        Ok(Start { base, resume: None, segment })
     }
 
     /// Opens the outputs, on the writer thread.
     fn open(self, config: &SinkConfig, shared: &Arc<Shared>) -> Result<(Output, Option<Output>), SinkError> {
         let books = Box::new(Books(shared.clone()));
+        #[cfg(feature = "store")]
+        if config.spool.is_some() {
+            let primary = shared.open_spool(config, self.segment, self.base.checkpoint, books)?;
+            let text = config.text.as_ref().map(|_| shared.open_text(config, None)).transpose()?;
+            return Ok((primary, text));
+        }
         let start = TextStart { resume: self.resume, checkpoint: self.base.checkpoint, books };
         Ok((shared.open_text(config, Some(start))?, None))
     }

@@ -19,23 +19,27 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How rows become bytes.
 pub(super) enum Encoder {
-    Text { encoder: TextEncoder, buffer: Vec<u8> },
+    Text(TextEncoder, Vec<u8>),
+    #[cfg(feature = "store")]
+    Spool(super::spool::SpoolEncoder),
 }
 
 impl Encoder {
     pub(super) fn text() -> Encoder {
-        Encoder::Text { encoder: TextEncoder::default(), buffer: Vec::new() }
+        Encoder::Text(TextEncoder::default(), Vec::new())
     }
 
-    /// Appends all rows of `batch` to `log`, or none.
-    fn append(&mut self, batch: &Batch, log: &mut Log, now: Instant) -> Result<(), Fault> {
-        let rows = batch.rows() as u64;
+    /// Hands the bytes of `batch` to `write`. The batch is the same afterwards. `None` if it cannot be
+    /// encoded.
+    fn with_bytes<T>(&mut self, batch: &mut Batch, write: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
         match self {
-            Encoder::Text { encoder, buffer } => {
+            Encoder::Text(encoder, buffer) => {
                 buffer.clear();
                 encoder.encode(&batch.columns(), buffer);
-                log.append(&mut [IoSlice::new(buffer)], rows, now)
+                Some(write(&[buffer]))
             }
+            #[cfg(feature = "store")]
+            Encoder::Spool(encoder) => encoder.with_message(batch, write).ok(),
         }
     }
 }
@@ -60,9 +64,9 @@ impl Output {
     /// Writes `batch`, or counts its rows as dropped. A failure is tried again for `retry_for` or until
     /// `stop`; then the output counts as failing: rows are dropped without an attempt, but for one every
     /// 100 ms, until that one works.
-    pub(super) fn put(&mut self, batch: &Batch, retry_for: Duration, stop: impl Fn() -> bool) {
+    pub(super) fn put(&mut self, batch: &mut Batch, retry_for: Duration, stop: impl Fn() -> bool) {
         let rows = batch.rows() as u64;
-        let mut now = Instant::now();
+        let now = Instant::now();
         let mut give_up = now + retry_for;
         if let Some(failing) = &self.failing {
             if now < failing.probe_at {
@@ -71,24 +75,30 @@ impl Output {
             }
             give_up = now;
         }
-        loop {
-            let fault = match self.encoder.append(batch, &mut self.log, now) {
-                Ok(()) => {
-                    self.failing = None;
-                    return;
-                }
-                Err(fault) => fault,
-            };
-            now = Instant::now();
-            if now >= give_up || stop() {
-                self.log.count_drop(fault, rows);
-                self.failing = Some(Failing { fault, probe_at: now + PROBE_EVERY });
-                return;
-            }
-            self.log.counters().retries.add(1);
-            // Syncs go on meanwhile.
-            self.log.poll(now, Duration::MAX);
-            std::thread::park_timeout(RETRY_PAUSE);
+        let log = &mut self.log;
+        let enough = |now| now >= give_up || stop();
+        let written = self.encoder.with_bytes(batch, |bytes| append(log, bytes, rows, enough));
+        // Columns that cannot be encoded would be a bug of ours; they are counted like any other loss.
+        let written = written.unwrap_or(Err(Fault::WriteError));
+        self.failing = written.err().map(|fault| {
+            self.log.count_drop(fault, rows);
+            Failing { fault, probe_at: Instant::now() + PROBE_EVERY }
+        });
+    }
+}
+
+/// Appends `bytes` to `log`, again and again until it works or `enough`.
+fn append(log: &mut Log, bytes: &[&[u8]], rows: u64, enough: impl Fn(Instant) -> bool) -> Result<(), Fault> {
+    loop {
+        let mut slices: Vec<_> = bytes.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let Err(fault) = log.append(&mut slices, rows, Instant::now()) else { return Ok(()) };
+        let now = Instant::now();
+        if enough(now) {
+            return Err(fault);
         }
+        log.counters().retries.add(1);
+        // Syncs go on meanwhile.
+        log.poll(now, Duration::MAX);
+        std::thread::park_timeout(RETRY_PAUSE);
     }
 }

@@ -80,7 +80,7 @@ impl Shared {
         SinkLedger::of(&self.base, &stats.all_queues(), &stats.writer, &stats.primary)
     }
 
-    /// Opens the text output; `resume` goes on with a file that is there.
+    /// Opens the text output: as the primary one from `first`, else beside the spool.
     pub(super) fn open_text(&self, config: &SinkConfig, first: Option<TextStart>) -> Result<Output, SinkError> {
         let Some(text) = &config.text else { return Err(SinkError::NoOutput) };
         let names = Names::Live { dir: config.dir.clone(), name: text.file_name.clone() };
@@ -109,6 +109,32 @@ impl Shared {
             resume,
         };
         Ok(Output::new(Log::open(setup, checkpoint).map_err(failed)?, Encoder::text()))
+    }
+
+    /// Opens the spool.
+    #[cfg(feature = "store")]
+    pub(super) fn open_spool(
+        &self,
+        config: &SinkConfig,
+        first_number: u64,
+        checkpoint: Checkpoint,
+        books: Box<dyn Bookkeeper>,
+    ) -> Result<Output, SinkError> {
+        let dir = super::spool::spool_dir(&config.dir);
+        let failed = |source| SinkError::Output { path: dir.clone(), source };
+        let setup = LogSetup {
+            disk: self.disk.clone(),
+            names: Names::Numbered { dir: dir.clone(), extension: super::spool::EXTENSION },
+            header: super::spool::header().map_err(failed)?,
+            trailer: super::spool::END_OF_STREAM.to_vec(),
+            limits: config.primary_limits(),
+            counters: self.primary.clone(),
+            books: Some(books),
+            first_number,
+            resume: None,
+        };
+        let encoder = super::spool::SpoolEncoder::new().map_err(|error| failed(std::io::Error::other(error)))?;
+        Ok(Output::new(Log::open(setup, checkpoint).map_err(failed)?, Encoder::Spool(encoder)))
     }
 
     /// What a running sink cannot change.

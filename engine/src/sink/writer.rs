@@ -119,9 +119,9 @@ impl Writer {
             counters.stopped.add(rows);
         } else {
             let stop = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            self.primary.put(&batch, self.config.retry_for, stop);
+            self.primary.put(&mut batch, self.config.retry_for, stop);
             if let Some(text) = &mut self.secondary {
-                text.put(&batch, Duration::ZERO, || true);
+                text.put(&mut batch, Duration::ZERO, || true);
             }
         }
         self.shared.writer.held_rows.add(rows.wrapping_neg());

@@ -1,6 +1,10 @@
 //! Tests of the sink as a whole, over hooks driven by hand.
 
+#[cfg(feature = "store")]
+mod crash;
 mod overload;
+#[cfg(feature = "store")]
+mod spool_output;
 mod text_output;
 
 use std::{
