@@ -1,0 +1,75 @@
+//! The program's own log: `tracing` to stderr.
+
+use clap::{Args, ValueEnum};
+use netpoll::config::{LogFormat, LogLevel, LogPlan};
+use tracing_subscriber::filter::LevelFilter;
+
+/// `--log-format`, `-v`, `-q`: for every command.
+#[derive(Args, Clone, Debug)]
+pub(super) struct LogArgs {
+    /// How results and log lines look: for people, or one JSON object a line for machines.
+    #[arg(long, value_enum, value_name = "FORMAT", global = true)]
+    log_format: Option<Format>,
+    /// Log more to stderr: -v DPDK's own words, -vv everything.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Log errors only.
+    #[arg(short, long, conflicts_with = "verbose", global = true)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl LogArgs {
+    /// The format, as typed or else text.
+    pub(super) fn format(&self) -> LogFormat {
+        self.typed_format().unwrap_or(LogFormat::Text)
+    }
+
+    /// Starts the log at level `default` unless the user said otherwise.
+    pub(super) fn start(&self, default: LogLevel) {
+        self.install(self.format(), self.level(default));
+    }
+
+    /// Starts the log as a config file says, unless the user said otherwise; the format that this comes to.
+    pub(super) fn start_as(&self, plan: &LogPlan) -> LogFormat {
+        let format = self.typed_format().unwrap_or(plan.format);
+        self.install(format, self.level(plan.level));
+        format
+    }
+
+    fn typed_format(&self) -> Option<LogFormat> {
+        self.log_format.map(|format| match format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        })
+    }
+
+    fn level(&self, default: LogLevel) -> LevelFilter {
+        match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::ERROR,
+            (false, 1) => LevelFilter::DEBUG,
+            (false, 2..) => LevelFilter::TRACE,
+            (false, 0) => match default {
+                LogLevel::Error => LevelFilter::ERROR,
+                LogLevel::Warn => LevelFilter::WARN,
+                LogLevel::Info => LevelFilter::INFO,
+                LogLevel::Debug => LevelFilter::DEBUG,
+                LogLevel::Trace => LevelFilter::TRACE,
+            },
+        }
+    }
+
+    fn install(&self, format: LogFormat, level: LevelFilter) {
+        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+        // Refused only if there is a log already: there is one command a process.
+        let _ = match format {
+            LogFormat::Text => log.with_ansi(false).try_init(),
+            LogFormat::Json => log.json().flatten_event(true).try_init(),
+        };
+    }
+}

@@ -1,0 +1,75 @@
+//! What was typed, to commands, to printing.
+//!
+//! ```text
+//! mod: parse, start the log, run one command, map its error to an exit code
+//! check ports demo sink send run      one file a command
+//! machine port plan target            what was typed -> EAL, ports, clients
+//! feed                                lines read -> clients that send them
+//! ledger status out log stop          what is told, and when to end
+//! ```
+//! A command returns `anyhow::Result`; the error is printed here, once, and [`exit::code`] says what it exits with.
+
+mod check;
+mod exit;
+mod ledger;
+mod log;
+mod machine;
+mod out;
+mod port;
+mod ports;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::out::Out;
+
+/// User-space netpoll over DPDK: many senders and one log sink on ports that never enter the kernel.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    log: log::LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  netpoll demo                          see it work: no root, no NIC, no hugepages
+  netpoll ports                         what DPDK sees on this machine
+  netpoll check -c /etc/netpoll.toml    is the config right?
+
+Arguments after `--` go to DPDK's EAL as they are: netpoll ports -- --log-level=eal:debug
+Exit codes: 0 done, 1 failed at run time, 2 bad usage or config.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::CheckArgs),
+    Ports(ports::PortsArgs),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no failure. A closed pipe is no news to anybody.
+            let _ = error.print();
+            return exit::usage(&error);
+        }
+    };
+    let out = Out::new(cli.log.format());
+    let result = match cli.command {
+        Command::Check(args) => check::run(&args, &cli.log, &out),
+        Command::Ports(args) => ports::run(args, &cli.log, &out),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out.error(&error);
+            exit::code(&error)
+        }
+    }
+}

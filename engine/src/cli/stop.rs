@@ -1,0 +1,71 @@
+//! When to end: SIGINT and SIGTERM. The first asks, the second does not.
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+    iterator::Signals,
+};
+
+/// Whether the user has asked for the end. Any thread.
+#[derive(Clone, Debug)]
+pub(super) struct Stop(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    asked: Arc<AtomicBool>,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// From now on signals ask for the end, and a second one ends the process at once with exit code 1.
+    pub(super) fn install() -> io::Result<Stop> {
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first signal finds the flag unset and sets it, the second finds it set.
+            flag::register_conditional_shutdown(signal, 1, asked.clone())?;
+            flag::register(signal, asked.clone())?;
+        }
+        let inner = Arc::new(Inner { asked, lock: Mutex::new(()), changed: Condvar::new() });
+        let (mut signals, waiters) = (Signals::new([SIGINT, SIGTERM])?, inner.clone());
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            for _ in signals.forever() {
+                drop(waiters.lock.lock());
+                waiters.changed.notify_all();
+            }
+        })?;
+        Ok(Stop(inner))
+    }
+
+    /// Whether it was asked for. Cheap.
+    pub(super) fn asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps until `until` or until the end is asked for; whether it was.
+    pub(super) fn wait_until(&self, until: Instant) -> bool {
+        let mut guard = self.0.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while !self.asked() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            guard = self.0.changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// The same, for a time.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        self.wait_until(Instant::now() + time)
+    }
+}
