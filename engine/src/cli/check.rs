@@ -6,7 +6,7 @@ use clap::Args;
 use netpoll::config::{self, LogLevel, Machine};
 use serde_json::json;
 
-use super::{log::LogArgs, out::Out};
+use super::{log::LogArgs, out::Out, run};
 
 /// Check a config file and print what it comes to, without starting anything.
 #[derive(Args, Debug)]
@@ -20,9 +20,10 @@ pub(super) struct CheckArgs {
     config: PathBuf,
 }
 
-pub(super) fn run(args: &CheckArgs, log: &LogArgs, out: &Out) -> anyhow::Result<()> {
+pub(super) fn run(args: &CheckArgs, log: &LogArgs, out: Out) -> anyhow::Result<()> {
     log.start(LogLevel::Warn);
     let plan = config::load(&args.config, &Machine::here())?;
+    run::supported(&plan)?;
     let file = args.config.display();
     let counts = json!({
         "file": file.to_string(),

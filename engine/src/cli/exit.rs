@@ -30,10 +30,7 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
         _ => error.downcast_ref::<DpdkError>(),
     };
     let typed_wrong = |error: &DpdkError| {
-        matches!(
-            error,
-            DpdkError::Argument { .. } | DpdkError::UnknownLcore { .. } | DpdkError::LcoreNotAllowed { .. }
-        )
+        matches!(error, DpdkError::Argument { .. } | DpdkError::UnknownLcore { .. } | DpdkError::LcoreNotAllowed { .. })
     };
     dpdk.is_some_and(typed_wrong) || error.is::<Usage>() || error.is::<ConfigError>() || error.is::<OptionsError>()
 }

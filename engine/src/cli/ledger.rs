@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use netpoll::{
     dpdk::ClosedPort,
     netpoll::{ClientStats, PortStats},
+    sink::SinkLedger,
 };
 use serde_json::{Map, Value, json};
 
@@ -21,7 +22,7 @@ pub(super) struct Ledger {
 impl Ledger {
     /// A client's, or the sum of several.
     pub(super) fn client(&mut self, key: &str, title: &str, stats: &ClientStats) {
-        let _ = write!(self.text, "{title}\n{stats}");
+        let _ = write!(self.text, "{title}:\n{stats}");
         let endings = stats.endings();
         let value = json!({
             "submitted": stats.submit.submitted,
@@ -34,7 +35,7 @@ impl Ledger {
 
     /// A port's receiving side.
     pub(super) fn port(&mut self, key: &str, title: &str, stats: &PortStats) {
-        let _ = write!(self.text, "{title}\n{stats}");
+        let _ = write!(self.text, "{title}:\n{stats}");
         let value = json!({
             "arrived": stats.arrived(),
             "endings": nonzero(stats.endings()),
@@ -43,12 +44,12 @@ impl Ledger {
         self.add(key, title, value, stats.balances());
     }
 
-    /// Two counters that must be equal, counted by different parts.
-    pub(super) fn equal(&mut self, key: &str, (left_name, left): (&str, u64), (right_name, right): (&str, u64)) {
+    /// Two counts that must be equal, made by different parts; each with its words.
+    pub(super) fn equal(&mut self, key: &str, (left_text, left): (&str, u64), (right_text, right): (&str, u64)) {
         let balanced = left == right;
-        let sign = if balanced { "=" } else { "is not" };
-        let text = format!("{left_name} {left} {sign} {right_name} {right}");
-        let _ = writeln!(self.text, "{text}{}", if balanced { "" } else { "  NOT BALANCED" });
+        let (sign, verdict) = if balanced { ("=", "") } else { ("is not", "  NOT BALANCED") };
+        let text = format!("{left_text} {sign} {right_text}");
+        let _ = writeln!(self.text, "{text}{verdict}");
         self.add(key, &text, json!({"left": left, "right": right, "balanced": balanced}), balanced);
     }
 
@@ -66,10 +67,25 @@ impl Ledger {
         self.add("mbufs", &verdict, json!({"count": count, "outstanding": out, "balanced": balanced}), balanced);
     }
 
-    /// Something else with a verdict of its own.
-    pub(super) fn other(&mut self, key: &str, title: &str, text: &str, value: Value, balanced: bool) {
-        let _ = writeln!(self.text, "{title}\n{text}");
-        self.add(key, title, value, balanced);
+    /// The sink's side, over all runs on its folder.
+    pub(super) fn sink(&mut self, key: &str, title: &str, sink: &SinkLedger) {
+        let _ = writeln!(self.text, "{title}:\n{sink}");
+        let value = json!({
+            "delivered": sink.delivered,
+            "stored": sink.stored,
+            "in_flight": sink.in_flight,
+            "drops": nonzero(sink.drops.iter().map(|reason| (reason.name.as_str(), reason.count))),
+            "balanced": sink.balanced(),
+        });
+        self.add(key, title, value, sink.balanced());
+    }
+
+    /// Something that was checked elsewhere; told only if it does not hold.
+    pub(super) fn verdict(&mut self, key: &str, title: &str, balanced: bool) {
+        if !balanced {
+            let _ = writeln!(self.text, "{title}  NOT BALANCED");
+        }
+        self.add(key, title, balanced.into(), balanced);
     }
 
     /// Prints it. An error if an equation does not hold: the program or a driver has lost count.

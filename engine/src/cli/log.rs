@@ -2,7 +2,13 @@
 
 use clap::{Args, ValueEnum};
 use netpoll::config::{LogFormat, LogLevel, LogPlan};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// `--log-format`, `-v`, `-q`: for every command.
 #[derive(Args, Clone, Debug)]
@@ -32,13 +38,14 @@ impl LogArgs {
 
     /// Starts the log at level `default` unless the user said otherwise.
     pub(super) fn start(&self, default: LogLevel) {
-        self.install(self.format(), self.level(default));
+        // An error of ours quotes what DPDK said. What else it says while it looks around is noise to most.
+        self.install(self.format(), self.level(default), LevelFilter::OFF);
     }
 
     /// Starts the log as a config file says, unless the user said otherwise; the format that this comes to.
     pub(super) fn start_as(&self, plan: &LogPlan) -> LogFormat {
         let format = self.typed_format().unwrap_or(plan.format);
-        self.install(format, self.level(plan.level));
+        self.install(format, self.level(plan.level), LevelFilter::ERROR);
         format
     }
 
@@ -64,12 +71,16 @@ impl LogArgs {
         }
     }
 
-    fn install(&self, format: LogFormat, level: LevelFilter) {
-        let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-        // Refused only if there is a log already: there is one command a process.
-        let _ = match format {
-            LogFormat::Text => log.with_ansi(false).try_init(),
-            LogFormat::Json => log.json().flatten_event(true).try_init(),
+    /// `dpdk`: the level of DPDK's own words where the user did not ask for more.
+    fn install(&self, format: LogFormat, level: LevelFilter, dpdk: LevelFilter) {
+        let dpdk = if self.verbose > 0 { level } else { dpdk };
+        let filter = Targets::new().with_default(level).with_target("dpdk", dpdk);
+        let log = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        let layer = match format {
+            LogFormat::Text => log.with_filter(filter).boxed(),
+            LogFormat::Json => log.json().flatten_event(true).with_filter(filter).boxed(),
         };
+        // Refused only if there is a log already: there is one command a process.
+        let _ = tracing_subscriber::registry().with(layer).try_init();
     }
 }

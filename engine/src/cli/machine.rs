@@ -100,6 +100,13 @@ impl MachineArgs {
         EalConfig { lcores, memory, log_level: Some(LogLevel::Notice), extra_args, ..EalConfig::default() }
     }
 
+    /// EAL without a device of the machine's and without hugepages, unless the user typed otherwise.
+    pub(super) fn own_eal(&self, queues: usize, megabytes: u32) -> EalConfig {
+        let eal = self.eal(Some(&[]), queues, megabytes);
+        let megabytes = self.megabytes.unwrap_or(megabytes);
+        if self.hugepages { eal } else { EalConfig { memory: Memory::NoHuge { megabytes }, ..eal } }
+    }
+
     /// The engine on that EAL.
     pub(super) fn engine(&self, eal: EalConfig, idle: IdlePolicy) -> EngineConfig {
         EngineConfig { eal, idle, ..EngineConfig::default() }

@@ -9,15 +9,26 @@
 //! ```
 //! A command returns `anyhow::Result`; the error is printed here, once, and [`exit::code`] says what it exits with.
 
+mod chatter;
 mod check;
+mod demo;
 mod exit;
+mod feed;
 mod ledger;
+mod lines;
 mod log;
 mod machine;
 mod out;
+mod pace;
 mod port;
 mod ports;
+mod run;
+mod send;
+mod session;
+mod sink;
+mod status;
 mod stop;
+mod style;
 
 use std::process::ExitCode;
 
@@ -39,15 +50,20 @@ const EXAMPLES: &str = "\
 Examples:
   netpoll demo                          see it work: no root, no NIC, no hugepages
   netpoll ports                         what DPDK sees on this machine
-  netpoll check -c /etc/netpoll.toml    is the config right?
+  netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs
+  netpoll run -c /etc/netpoll.toml      the engine as configured
 
 Arguments after `--` go to DPDK's EAL as they are: netpoll ports -- --log-level=eal:debug
 Exit codes: 0 done, 1 failed at run time, 2 bad usage or config.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
+    Sink(sink::SinkArgs),
+    Send(send::SendArgs),
+    Run(run::RunArgs),
     Ports(ports::PortsArgs),
+    Check(check::CheckArgs),
 }
 
 /// The whole program.
@@ -62,8 +78,12 @@ pub fn main() -> ExitCode {
     };
     let out = Out::new(cli.log.format());
     let result = match cli.command {
-        Command::Check(args) => check::run(&args, &cli.log, &out),
-        Command::Ports(args) => ports::run(args, &cli.log, &out),
+        Command::Demo(args) => demo::run(&args, &cli.log, out),
+        Command::Sink(args) => sink::run(&args, &cli.log, out),
+        Command::Send(args) => send::run(&args, &cli.log, out),
+        Command::Run(args) => run::run(&args, &cli.log, out),
+        Command::Ports(args) => ports::run(&args, &cli.log, out),
+        Command::Check(args) => check::run(&args, &cli.log, out),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

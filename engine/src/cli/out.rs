@@ -41,6 +41,14 @@ impl Out {
         }
     }
 
+    /// Prints how it is going: not a result, so text goes to stderr.
+    pub(super) fn progress(self, text: impl fmt::Display, value: Value) {
+        match self.format {
+            LogFormat::Text => put(stderr().lock(), text),
+            LogFormat::Json => put(stdout().lock(), with_event("progress", value)),
+        }
+    }
+
     /// Prints an error, all of it, once.
     pub(super) fn error(self, error: &anyhow::Error) {
         // A config's mistakes start with `file:line:column`, for editors to find.

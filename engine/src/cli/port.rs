@@ -88,12 +88,20 @@ impl PortArgs {
         Ok(options)
     }
 
-    /// How the device is set up, with room for `client_mbufs` beside what the queues need.
+    /// How the device is set up, for clients that hold `client_mbufs` in all.
     pub(super) fn setup(&self, client_mbufs: usize) -> PortSetup {
-        let setup = PortSetup { queues: self.queues, ..PortSetup::default() };
-        let own = 2 * (u32::from(setup.rx_desc) + u32::from(setup.tx_desc)) + 1024;
-        let clients = client_mbufs.div_ceil(usize::from(self.queues)) as u32;
-        PortSetup { mbufs_per_queue: Some(own + clients), ..setup }
+        setup(self.queues, client_mbufs)
+    }
+}
+
+/// How a device is set up, for clients that hold `client_mbufs` in all.
+pub(super) fn setup(queues: u16, client_mbufs: usize) -> PortSetup {
+    let setup = PortSetup { queues, ..PortSetup::default() };
+    let clients = client_mbufs.div_ceil(usize::from(queues)) as u32;
+    PortSetup {
+        mbufs_per_queue: Some(2 * (u32::from(setup.rx_desc) + u32::from(setup.tx_desc)) + 1024),
+        client_mbufs_per_queue: Some(u32::from(setup.tx_desc) + 4096 + clients),
+        ..setup
     }
 }
 
@@ -101,8 +109,8 @@ impl PortArgs {
 pub(super) fn megabytes(setup: &PortSetup) -> u32 {
     // Header, headroom and room of an mbuf; twice, as EAL cannot use all of its memory for one pool.
     let mbuf_bytes = 64 + 128 + 128 + u64::from(setup.data_room);
-    let mbufs = u64::from(setup.mbufs_per_queue.unwrap_or_default()) * u64::from(setup.queues);
-    (2 * mbufs * mbuf_bytes).div_ceil(1 << 20).max(192) as u32 + 64
+    let mbufs = setup.mbufs_per_queue.unwrap_or_default() + setup.client_mbufs_per_queue.unwrap_or_default();
+    (2 * u64::from(mbufs) * u64::from(setup.queues) * mbuf_bytes).div_ceil(1 << 20).max(192) as u32 + 64
 }
 
 /// Has the engine run `device`: one that EAL made or probed when it started, or a new one.

@@ -37,7 +37,7 @@ Without a NIC, a virtual device:
   netpoll ports --vdev net_null0                    nothing on the other side (any user)
 Or see it work at once: netpoll demo";
 
-pub(super) fn run(args: PortsArgs, log: &LogArgs, out: &Out) -> anyhow::Result<()> {
+pub(super) fn run(args: &PortsArgs, log: &LogArgs, out: Out) -> anyhow::Result<()> {
     log.start(LogLevel::Warn);
     let eal = Eal::init(args.machine.eal(None, 1, 128))?;
     let made: Vec<_> =

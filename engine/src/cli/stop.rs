@@ -27,6 +27,12 @@ struct Inner {
 }
 
 impl Stop {
+    /// Not asked for by any signal.
+    #[cfg(test)]
+    pub(super) fn new() -> Stop {
+        Stop(Arc::new(Inner { asked: Arc::default(), lock: Mutex::new(()), changed: Condvar::new() }))
+    }
+
     /// From now on signals ask for the end, and a second one ends the process at once with exit code 1.
     pub(super) fn install() -> io::Result<Stop> {
         let asked = Arc::new(AtomicBool::new(false));

@@ -1,0 +1,192 @@
+//! An engine with its sinks, from ready to the last line of the ledger.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use netpoll::{
+    engine::Engine,
+    netpoll::{ClientOptions, ClientStats, Netpoll, Port, PortStats, RxFilter},
+    sink::{Sink, SinkConfig, SinkLedger},
+};
+use serde_json::json;
+
+use super::{ledger::Ledger, out::Out};
+
+/// What runs.
+pub(super) struct Session {
+    pub(super) engine: Engine,
+    sinks: Vec<PortSink>,
+    started: Instant,
+}
+
+/// A sink and the port whose rx client it is.
+struct PortSink {
+    port: Arc<Port>,
+    rx: Netpoll,
+    sink: Sink,
+    /// The sums of earlier runs on the same folder.
+    before: SinkLedger,
+    listen: String,
+    out: PathBuf,
+}
+
+/// What a client came to, and what it was called.
+pub(super) struct Sent {
+    pub(super) port: Arc<Port>,
+    pub(super) name: String,
+    pub(super) stats: ClientStats,
+}
+
+impl Session {
+    pub(super) fn new(engine: Engine) -> Session {
+        Session { engine, sinks: Vec::new(), started: Instant::now() }
+    }
+
+    /// Opens a sink and makes it the port's rx client.
+    pub(super) fn add_sink(
+        &mut self,
+        port: &Arc<Port>,
+        config: SinkConfig,
+        listen: String,
+        filter: RxFilter,
+    ) -> anyhow::Result<()> {
+        let out = config.dir.clone();
+        let sink = Sink::open(config)?;
+        let before = sink.ledger();
+        // It only receives: the smallest ring does.
+        let rx = port.setup_rx(ClientOptions::new("sink").ring_frames(1), filter, sink.hooks())?;
+        self.sinks.push(PortSink { port: port.clone(), rx, sink, before, listen, out });
+        Ok(())
+    }
+
+    /// Says that packets can come: a line a sink.
+    pub(super) fn say_ready(&self, out: Out) {
+        for PortSink { port, listen, out: dir, .. } in &self.sinks {
+            let driver = self.engine.device(port).map_or("?".into(), |(info, _)| info.driver);
+            let ip = port.options().ip.map(|(ip, len)| format!("{ip}/{len}"));
+            let (name, mac) = (port.name(), port.mac());
+            let text = format!(
+                "ready: port {name} ({driver}) {mac} {}, listening on udp {listen}, writing to {}",
+                ip.as_deref().unwrap_or("no address"),
+                dir.display()
+            );
+            let dir = dir.display().to_string();
+            let value = json!({
+                "port": name, "driver": driver, "mac": mac.to_string(), "ip": ip, "listen": listen, "out": dir,
+            });
+            out.event("ready", text, value);
+        }
+    }
+
+    /// Datagrams that the sinks were given.
+    pub(super) fn delivered(&self) -> u64 {
+        self.sinks.iter().map(|sink| sink.port.stats().queue.delivered).sum()
+    }
+
+    /// How it is going: a line a port.
+    pub(super) fn say_status(&self, out: Out) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        for port in self.engine.ports() {
+            let stats = port.stats();
+            let sink = self.sinks.iter().find(|sink| Arc::ptr_eq(&sink.port, &port));
+            let stored = sink.map(|sink| {
+                let now = sink.sink.ledger();
+                (now.stored - sink.before.stored, now.dropped() - sink.before.dropped())
+            });
+            let (name, arrived, sent) = (port.name(), stats.arrived(), stats.queue.sent);
+            let delivered = stats.queue.delivered;
+            let text = match stored {
+                Some((stored, dropped)) => {
+                    format!(
+                        "{seconds:.0} s: {name}: {arrived} frames arrived, {delivered} delivered, {stored} stored, \
+                         {dropped} dropped; {sent} sent"
+                    )
+                }
+                None => format!("{seconds:.0} s: {name}: {arrived} frames arrived, {delivered} delivered; {sent} sent"),
+            };
+            let value = json!({
+                "seconds": seconds, "port": name, "up": port.is_up(), "arrived": arrived, "delivered": delivered,
+                "stored": stored.map(|s| s.0), "dropped": stored.map(|s| s.1), "sent": sent,
+            });
+            out.event("stats", text, value);
+        }
+    }
+
+    /// Clean-up in order, then the ledger: rx clients (each hands its last batch over), sinks, poll loops, ports.
+    /// `sent`: the clients, which are cleaned up already.
+    pub(super) fn finish(self, sent: &[Sent], mut ledger: Ledger, out: Out) -> anyhow::Result<()> {
+        let Session { engine, sinks, .. } = self;
+        let ports = engine.ports();
+        let mut stored = Vec::new();
+        for PortSink { port, rx, sink, before, out, .. } in sinks {
+            rx.cleanup()?;
+            stored.push((port, before, sink.stop(), out));
+        }
+        let closed = engine.stop()?;
+        for port in &ports {
+            let stats = port.stats();
+            tell_sent(&mut ledger, port, &stats, sent);
+            ledger.port(&format!("{}.rx", port.name()), &format!("port {}, receiving", port.name()), &stats);
+            for (_, before, after, dir) in stored.iter().filter(|(of, ..)| Arc::ptr_eq(of, port)) {
+                let (name, handed, got) = (port.name(), stats.queue.delivered, after.delivered - before.delivered);
+                let left = format!("port {name}: {handed} delivered");
+                let right = format!("{got} that the sink got");
+                ledger.equal(&format!("{name}.hook"), (&left, handed), (&right, got));
+                let earlier = if before.delivered > 0 { ", all runs together" } else { "" };
+                ledger.sink(&format!("{name}.sink"), &format!("sink {}{earlier}", dir.display()), after);
+            }
+        }
+        ledger.mbufs(&closed);
+        ledger.print(out)
+    }
+}
+
+/// Clients of a port that are told one by one; more are told as a sum.
+const TOLD_CLIENTS: usize = 8;
+
+/// The sending side of a port: its clients, and all of them against the port.
+fn tell_sent(ledger: &mut Ledger, port: &Arc<Port>, stats: &PortStats, sent: &[Sent]) {
+    let name = port.name();
+    let clients: Vec<_> = sent.iter().filter(|client| Arc::ptr_eq(&client.port, port)).collect();
+    let mut all = ClientStats::default();
+    clients.iter().for_each(|client| all.merge(&client.stats));
+    if clients.len() <= TOLD_CLIENTS {
+        for client in &clients {
+            let title = format!("client {} on {name}, sending", client.name);
+            ledger.client(&format!("{name}.tx.{}", client.name), &title, &client.stats);
+        }
+    } else {
+        ledger.client(&format!("{name}.tx.clients"), &format!("{} clients on {name}, sending", clients.len()), &all);
+        let balanced = clients.iter().all(|client| client.stats.balances());
+        ledger.verdict(&format!("{name}.tx.each"), "each client by itself", balanced);
+    }
+    let (out, of_clients, own) = (stats.queue.sent, all.sent.sent, stats.queue.engine_sent);
+    let right = format!("{of_clients} of clients + {own} of ARP and ICMP");
+    ledger.equal(&format!("{name}.tx"), (&format!("port {name}: {out} sent"), out), (&right, of_clients + own));
+}
+
+/// Calls `status` every `interval` until `done` or the end is asked for, or `limit` is over.
+pub(super) fn wait(
+    stop: &super::stop::Stop,
+    interval: Option<Duration>,
+    limit: Option<Duration>,
+    mut done: impl FnMut() -> bool,
+    mut status: impl FnMut(),
+) {
+    /// How often `done` is asked.
+    const STEP: Duration = Duration::from_millis(20);
+    let start = Instant::now();
+    let mut next = interval.map(|interval| start + interval);
+    let end = limit.map(|limit| start + limit);
+    while !done() && end.is_none_or(|end| Instant::now() < end) && !stop.wait(STEP) {
+        if let (Some(at), Some(interval)) = (next, interval)
+            && Instant::now() >= at
+        {
+            status();
+            next = Some(at + interval);
+        }
+    }
+}

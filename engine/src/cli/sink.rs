@@ -1,0 +1,82 @@
+//! `netpoll sink`: the log sink without a config file.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use netpoll::{
+    config::{LogLevel, PortRanges},
+    engine::Engine,
+    netpoll::RxFilter,
+    sink::SinkConfig,
+};
+
+use super::{
+    ledger::Ledger,
+    log::LogArgs,
+    machine::{IdleArgs, MachineArgs},
+    out::Out,
+    port::{self, PortArgs},
+    session::{self, Session},
+    stop::Stop,
+};
+
+/// Receive log lines on a port and write them to a file, until SIGINT or SIGTERM.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs
+and then, in another terminal:
+  ip addr add 10.99.0.2/24 dev np0
+  logger -d -n 10.99.0.1 -P 514 hello
+  tail logs/netpoll.log
+
+A line that starts with `ready:` says when packets can be received. The ledger, from the NIC to the file, comes at the end.")]
+pub(super) struct SinkArgs {
+    #[command(flatten)]
+    port: PortArgs,
+    /// UDP ports to listen on: `514,6666-6670`
+    #[arg(long, value_name = "PORTS", value_parser = listen)]
+    listen: PortRanges,
+    /// The folder to write to; made if it is not there.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// End after so many datagrams.
+    #[arg(long, value_name = "COUNT")]
+    count: Option<u64>,
+    /// End after so many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    duration: Option<u64>,
+    /// Seconds between two status lines; 0: none.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    stats: u64,
+    #[command(flatten)]
+    idle: IdleArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+fn listen(text: &str) -> Result<PortRanges, &'static str> {
+    PortRanges::parse(text).ok_or("expected UDP ports from 1 to 65535 like `514` or `514,6666-6670`, none twice")
+}
+
+pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()> {
+    log.start(LogLevel::Info);
+    let options = args.port.options()?;
+    let stop = Stop::install().context("cannot handle signals")?;
+    let setup = args.port.setup(0);
+    let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
+    let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
+    let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
+    let mut session = Session::new(engine);
+    let filter = RxFilter { local_ports: args.listen.ranges().iter().cloned().collect(), ..RxFilter::default() };
+    session.add_sink(&port, SinkConfig::text_only(&args.out), args.listen.to_string(), filter)?;
+    session.say_ready(out);
+    session::wait(
+        &stop,
+        (args.stats > 0).then(|| Duration::from_secs(args.stats)),
+        args.duration.map(Duration::from_secs),
+        || args.count.is_some_and(|count| session.delivered() >= count),
+        || session.say_status(out),
+    );
+    session.finish(&[], Ledger::default(), out)
+}
