@@ -273,7 +273,9 @@ impl Log {
             self.open_first().map_err(|error| Fault::of(&error))?;
         }
         self.roll_if_due(len, now);
-        let never = self.setup.limits.sync == SyncPolicy::Never;
+        // Rows from before the policy was changed to this are synced first: what is stored is a prefix.
+        let mut files = self.rolling.iter().chain(&self.active);
+        let never = self.setup.limits.sync == SyncPolicy::Never && files.all(|file| file.rows == file.synced_rows);
         let Some(active) = &mut self.active else { return Err(Fault::WriteError) };
         let written = clean_tail(active).and_then(|()| {
             active.dirty = true;
@@ -483,7 +485,7 @@ impl Log {
     /// Asks for a sync if one is due and none is under way; rolled files first, so that what is stored is
     /// always a prefix of what was written.
     fn ask_sync(&mut self, now: Instant) {
-        if self.syncing || self.setup.limits.sync == SyncPolicy::Never {
+        if self.syncing {
             return;
         }
         let rolled = self.rolling.iter_mut().find(|file| file.rows > file.synced_rows);

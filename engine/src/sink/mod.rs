@@ -40,7 +40,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
@@ -148,7 +148,7 @@ pub struct Sink {
     hooks: SinkHooks,
     writer: Option<JoinHandle<()>>,
     /// Disconnected when the writer has ended.
-    ended: Receiver<()>,
+    ended: Mutex<Receiver<()>>,
     end_timeout: Duration,
     stop: Arc<AtomicBool>,
     _lock: DirLock,
@@ -202,7 +202,7 @@ impl Sink {
         });
         let writer = writer.map_err(|_| SinkError::WriterGone)?;
         is_ready.recv().unwrap_or(Err(SinkError::WriterGone))?;
-        Ok(Sink { shared, hooks, writer: Some(writer), ended, end_timeout, stop, _lock: lock })
+        Ok(Sink { shared, hooks, writer: Some(writer), ended: Mutex::new(ended), end_timeout, stop, _lock: lock })
     }
 
     /// Makes hooks for ports, at any time while the sink runs. Each hook allocates its own batches.
@@ -251,7 +251,8 @@ impl Sink {
         let Some(writer) = self.writer.take() else { return };
         // A writer that hangs (a dead network disk) is left behind. What it holds, as what one that panicked
         // held, stays in flight: the ledger shows it.
-        if self.ended.recv_timeout(self.end_timeout) != Err(RecvTimeoutError::Timeout) {
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(self.end_timeout) != Err(RecvTimeoutError::Timeout) {
             let _ = writer.join();
         }
     }

@@ -443,3 +443,34 @@ fn a_disk_that_is_really_full() {
     let left: u64 = segments(dir).unwrap().iter().map(|segment| read_segment(&segment.path).0.len() as u64).sum();
     assert_eq!(taken + left, ledger.stored, "{ledger}");
 }
+
+#[test]
+fn text_and_policy_change_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = SinkConfig { sync: SyncPolicy::Every(Duration::from_secs(3600)), ..spool_config(dir.path()) };
+    let sink = Sink::open(config.clone()).unwrap();
+    let mut lane = Lane::new(&sink);
+    let with_text = SinkConfig { text: Some(TextConfig::default()), ..config.clone() };
+    let policies = [SyncPolicy::Never, SyncPolicy::EveryBatch, SyncPolicy::Every(Duration::from_secs(3600))];
+    let steps = [&with_text, &config].into_iter().cycle().zip(policies.into_iter().cycle()).take(12);
+    for (step, (config, sync)) in steps.enumerate() {
+        deliver_paced(&sink, &mut lane, &lines(step * 500..step * 500 + 500));
+        sink.reload(SinkConfig { sync, ..config.clone() }).unwrap();
+        assert!(sink.ledger().delivered == (step as u64 + 1) * 500);
+    }
+    let error = sink.reload(SinkConfig { spool: None, ..with_text }).unwrap_err().to_string();
+    assert_eq!(error, "spool cannot change while the sink runs");
+    drop(lane);
+    let ledger = sink.stop();
+    assert_settled(&ledger);
+    assert_eq!(ledger.stored, 6000, "{ledger}");
+    assert_eq!(read_all(dir.path()), lines(0..6000));
+    let text = messages(&dir.path().join("netpoll.log"));
+    assert!((2000..5000).contains(&text.len()) && text.is_sorted_by(|a, b| a < b), "{}", text.len());
+}
+
+#[test]
+fn a_sink_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Sink>();
+}
