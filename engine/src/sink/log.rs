@@ -11,125 +11,32 @@
 //!              ^ next file, created ahead
 //! ```
 
+mod names;
+mod setup;
+
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     SyncPolicy,
-    disk::{Disk, DiskFile, write_all_at},
+    disk::{DiskFile, write_all_at},
     helper::{Done, Helper, Job, Tidy, create},
     ledger::{Checkpoint, LogCounters},
-    text::utc_second,
 };
+
+pub(super) use names::Names;
+use names::rolled_name;
+pub(super) use setup::{Bookkeeper, Fault, LogLimits, LogSetup, Resume};
 
 /// Rolled files that may wait for their last sync; beyond that the active one grows past its size.
 const MAX_ROLLING: usize = 4;
 
 /// How long to leave alone what failed beside the rows' way.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
-
-/// How the files are called.
-#[derive(Clone, Debug)]
-pub(super) enum Names {
-    /// `<dir>/000000000042.<extension>`, counting up.
-    #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the spool's"))]
-    Numbered { dir: PathBuf, extension: &'static str },
-    /// `<dir>/<name>`, and for a rolled one `<dir>/<name>.<UTC time>.<microseconds>`.
-    Live { dir: PathBuf, name: String },
-}
-
-impl Names {
-    fn dir(&self) -> &Path {
-        match self {
-            Names::Numbered { dir, .. } | Names::Live { dir, .. } => dir,
-        }
-    }
-
-    /// The path of file `number` while it is being written to.
-    pub(super) fn active(&self, number: u64) -> PathBuf {
-        match self {
-            Names::Numbered { dir, extension } => dir.join(format!("{number:012}.{extension}")),
-            Names::Live { dir, name } => dir.join(name),
-        }
-    }
-
-    /// Where file `number` waits until it is needed.
-    fn ahead(&self, number: u64) -> PathBuf {
-        match self {
-            Names::Numbered { .. } => self.active(number),
-            // Not a name that a rolled file's pattern matches.
-            Names::Live { dir, name } => dir.join(format!(".{name}.next")),
-        }
-    }
-}
-
-/// Limits and policy; may change while it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LogLimits {
-    pub sync: SyncPolicy,
-    pub roll_bytes: u64,
-    pub roll_every: Duration,
-    pub min_free_bytes: u64,
-    /// Files of this log together, beyond which nothing is written.
-    pub max_bytes: Option<u64>,
-    /// What to do with rolled files.
-    pub tidy: Option<(u64, bool)>,
-}
-
-/// Writes the ledger's text for a checkpoint.
-pub(super) trait Bookkeeper: Send {
-    fn path(&self) -> PathBuf;
-    fn text(&self, checkpoint: Checkpoint, clean: bool) -> String;
-}
-
-/// Where to go on in an existing file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Resume {
-    pub len: u64,
-    pub rows: u64,
-}
-
-/// What [`Log::open`] needs.
-pub(super) struct LogSetup {
-    pub disk: Arc<dyn Disk>,
-    pub names: Names,
-    /// What each file starts with, and ends with when it is finished.
-    pub header: Vec<u8>,
-    pub trailer: Vec<u8>,
-    pub limits: LogLimits,
-    pub counters: Arc<LogCounters>,
-    /// The ledger, where this is the primary output.
-    pub books: Option<Box<dyn Bookkeeper>>,
-    /// The number of the first file to write.
-    pub first_number: u64,
-    /// Live names only: the file is there and goes on.
-    pub resume: Option<Resume>,
-}
-
-/// Why rows were not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    DiskFull,
-    DiskReserve,
-    SizeLimit,
-    ReadOnly,
-    WriteError,
-}
-
-impl Fault {
-    fn of(error: &io::Error) -> Fault {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::DiskFull,
-            io::ErrorKind::ReadOnlyFilesystem => Fault::ReadOnly,
-            _ => Fault::WriteError,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct LogFile {
@@ -578,13 +485,4 @@ fn clean_tail(file: &mut LogFile) -> io::Result<()> {
         file.dirty = false;
     }
     Ok(())
-}
-
-/// `<path>.2026-11-23T141659.000123Z`: sorts by time, no colon (some file systems refuse it).
-fn rolled_name(path: &Path) -> PathBuf {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let second = utc_second(now.as_secs()).replace(':', "");
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{second}.{:06}Z", now.subsec_micros()));
-    PathBuf::from(name)
 }
