@@ -96,7 +96,10 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn this() -> Machine {
-        Machine { online: cpus::online(), allowed: cpus::allowed(), hugepages: Hugepages::read(Path::new(HUGEPAGES)) }
+        let (online, allowed) = (cpus::online(), cpus::allowed());
+        // Without /sys (a locked-down container): what we may use is there.
+        let online = if online.is_empty() { allowed.clone() } else { online };
+        Machine { online, allowed, hugepages: Hugepages::read(Path::new(HUGEPAGES)) }
     }
 }
 
