@@ -531,7 +531,8 @@ fn wait_for_credit<P: PortIo>(
         if let Some(credit) = end.credit() {
             return Some(credit);
         }
-        if start.elapsed() >= limit {
+        // A client that is being cleaned up waits no longer: its clean-up waits for it.
+        if start.elapsed() >= limit || shared.closed.load(Ordering::Relaxed) {
             return None;
         }
     }
