@@ -16,6 +16,12 @@ endef
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
+.PHONY: run
+run: ## installs what is missing, builds, runs the demo
+	@tests/install-deps.sh build
+	cargo build --release --locked -p netpoll --bin netpoll
+	target/release/netpoll demo
+
 .PHONY: test
 test: test-deps check-format check-lint check-doc test-engine test-all test-loom test-docker ## every check and test
 	@printf '\n=== make test: all passed\n'
