@@ -32,7 +32,7 @@ use super::{
     log::LogArgs,
     machine::{IdleArgs, MachineArgs},
     out::Out,
-    pace::{Pace, Rate},
+    pace::{Pace, Rate, room},
     port,
     status::Progress,
     stop::Stop,
@@ -64,13 +64,15 @@ pub(super) struct DemoArgs {
     machine: MachineArgs,
 }
 
-/// Frames that a client's ring holds, and those between the ports.
-const CLIENT_FRAMES: usize = 256;
+/// Frames that all clients' rings hold together, about, and those between the ports.
+const CLIENTS_FRAMES: usize = 8192;
 const RING_FRAMES: u32 = 8192;
 /// What is on its way when the clients end must arrive within this time.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(2);
 /// Longest wait of a client for room in its ring.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(50);
+/// Time for the clients' threads to come up.
+const HEAD_START: Duration = Duration::from_millis(20);
 /// Lines of the file that are shown.
 const SHOWN_LINES: usize = 8;
 
@@ -92,6 +94,13 @@ pub(super) fn run(args: &DemoArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     ));
     let sent = demo.send(args, &stop, out)?;
     demo.finish(sent, args, out)
+}
+
+impl DemoArgs {
+    /// Frames that a client's ring holds.
+    fn ring_frames(&self) -> usize {
+        (CLIENTS_FRAMES / usize::from(self.clients)).clamp(64, 1024)
+    }
 }
 
 struct Demo {
@@ -121,7 +130,7 @@ impl Demo {
         };
         let sink = Sink::open(config)?;
         let before = (sink.ledger(), lines::written(dir)?);
-        let frames = usize::from(args.clients) * CLIENT_FRAMES + RING_FRAMES as usize;
+        let frames = usize::from(args.clients) * args.ring_frames() + RING_FRAMES as usize;
         let setup = port::setup(1, frames);
         let eal = args.machine.own_eal(2, 2 * port::megabytes(&setup));
         let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
@@ -137,19 +146,16 @@ impl Demo {
     /// Has the clients send, each on its thread, until the time is over or the user has enough.
     fn send(&self, args: &DemoArgs, stop: &Stop, out: Out) -> anyhow::Result<Sent> {
         let takes = Duration::from_secs(args.seconds);
-        let start = Instant::now();
+        let clients = (0..usize::from(args.clients)).map(|machine| self.client(args, machine));
+        let clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
         let queued = Arc::new(AtomicU64::new(0));
+        // Everybody's first line goes out at once, the others from the start on.
+        let start = Instant::now() + HEAD_START;
         let mut threads = Vec::new();
-        for machine in 0..usize::from(args.clients) {
-            let chatter = Chatter::new(machine);
-            let options = ClientOptions::new(format!("machine{machine}"))
-                .local([10, 99, 0, 2], chatter.local_port())
-                .remote([10, 99, 0, 1], chatter.remote_port())
-                .ring_frames(CLIENT_FRAMES)
-                .on_full(OnFull::Wait(WAIT_FOR_ROOM));
-            let client = self.ports[0].setup(options)?;
-            let pace = args.rate.share(usize::from(args.clients), machine).start(start, takes);
-            threads.push(spawn(client, chatter, pace, stop.clone(), queued.clone())?);
+        for (machine, (client, chatter)) in clients.into_iter().enumerate() {
+            let pace = args.rate.share(args.clients.into(), machine).start(start, takes);
+            let sender = Sender { client, ring_frames: args.ring_frames(), chatter, pace, queued: queued.clone() };
+            threads.push(sender.spawn(stop.clone())?);
         }
         let mut progress = Progress::new(out, takes);
         while !threads.iter().all(JoinHandle::is_finished) && !stop.wait_until(progress.next()) {
@@ -161,14 +167,25 @@ impl Demo {
         }
         let mut sent = Sent { stats: ClientStats::default(), balanced: true, took: Duration::ZERO };
         for thread in threads {
-            let client = thread.join().map_err(|_| anyhow::anyhow!("a client's thread panicked"))?;
-            sent.took = start.elapsed();
+            let (client, end) = thread.join().map_err(|_| anyhow::anyhow!("a client's thread panicked"))?;
+            sent.took = sent.took.max(end - start);
             let stats = client.cleanup()?;
             sent.balanced &= stats.balances();
             sent.stats.merge(&stats);
         }
         progress.finish();
         Ok(sent)
+    }
+
+    /// Client number `machine`.
+    fn client(&self, args: &DemoArgs, machine: usize) -> anyhow::Result<(Netpoll, Chatter)> {
+        let chatter = Chatter::new(machine);
+        let options = ClientOptions::new(format!("machine{machine}"))
+            .local([10, 99, 0, 2], chatter.local_port())
+            .remote([10, 99, 0, 1], chatter.remote_port())
+            .ring_frames(args.ring_frames())
+            .on_full(OnFull::Wait(WAIT_FOR_ROOM));
+        Ok((self.ports[0].setup(options)?, chatter))
     }
 
     fn dropped(&self) -> u64 {
@@ -189,7 +206,7 @@ impl Demo {
         let written = lines::written(&dir)?.since(&before.1);
         let (delivered, stored) = (sink.delivered - before.0.delivered, sink.stored - before.0.stored);
 
-        let rate = sent.stats.submit.submitted as f64 / sent.took.as_secs_f64();
+        let rate = sent.stats.submit.submitted as f64 / sent.took.as_secs_f64().max(1e-3);
         let mut ledger = Ledger::default();
         ledger.client("clients", &format!("{} clients on demo0, sending", args.clients), &sent.stats);
         ledger.verdict("each_client", "each client by itself", sent.balanced);
@@ -230,29 +247,35 @@ impl Demo {
     }
 }
 
-/// A client's thread: sends what is due, then sleeps; gives the client back.
-fn spawn(
-    mut client: Netpoll,
-    mut chatter: Chatter,
-    mut pace: Pace,
-    stop: Stop,
+/// What a client's thread has.
+struct Sender {
+    client: Netpoll,
+    ring_frames: usize,
+    chatter: Chatter,
+    pace: Pace,
     queued: Arc<AtomicU64>,
-) -> io::Result<JoinHandle<Netpoll>> {
-    std::thread::Builder::new().name(client.name().to_owned()).spawn(move || {
-        let mut line = Vec::with_capacity(512);
-        while let Some(due) = pace.due(&stop) {
-            let mut sent = 0;
-            while sent < due && !stop.asked() {
-                chatter.next(&mut line);
-                // A refusal is counted by the client, and told at the end.
-                let _ = client.send(&line);
-                sent += 1;
+}
+
+impl Sender {
+    /// Sends what is due, then sleeps; gives the client back, and when it was done.
+    fn spawn(mut self, stop: Stop) -> io::Result<JoinHandle<(Netpoll, Instant)>> {
+        std::thread::Builder::new().name(self.client.name().to_owned()).spawn(move || {
+            let mut line = Vec::with_capacity(512);
+            while let Some(due) = self.pace.due(&stop)
+                && let Some(room) = room(&self.client, self.ring_frames, &stop)
+            {
+                let count = due.min(room);
+                for _ in 0..count {
+                    self.chatter.next(&mut line);
+                    // A refusal is counted by the client, and told at the end.
+                    let _ = self.client.send(&line);
+                }
+                self.pace.done(count);
+                self.queued.fetch_add(count, Ordering::Relaxed);
             }
-            pace.done(sent);
-            queued.fetch_add(sent, Ordering::Relaxed);
-        }
-        client
-    })
+            (self.client, Instant::now())
+        })
+    }
 }
 
 /// A new folder that nobody else can write to.

@@ -27,7 +27,7 @@ use netpoll::{
 
 use super::{
     ledger::Ledger,
-    pace::{Pace, Rate},
+    pace::{self, Pace, Rate},
     session::Sent,
     stop::Stop,
     style::Style,
@@ -45,6 +45,8 @@ pub(super) struct Sender {
     pub(super) client: Netpoll,
     pub(super) port: Arc<Port>,
     pub(super) style: Style,
+    /// Waits for room in its ring of so many frames, as long as that takes. `None`: the client's drop policy decides.
+    pub(super) waits: Option<usize>,
     /// The CPU that its thread is pinned to.
     pub(super) cpu: Option<u32>,
 }
@@ -183,13 +185,17 @@ impl Sender {
             pin(cpu, self.client.name());
         }
         let mut datagram = Vec::new();
-        let mut left = 0;
+        let (mut left, mut room) = (0, 0);
         for block in blocks {
             for line in lines(&block) {
+                if room == 0 && !stop.asked() {
+                    room = self.waits.map_or(1, |frames| pace::room(&self.client, frames, stop).unwrap_or(0));
+                }
                 if stop.asked() {
                     left += 1;
                     continue;
                 }
+                room -= 1;
                 self.style.write(line, &mut datagram);
                 // A refusal is counted by the client, and told at the end.
                 let _ = self.client.send(&datagram);

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use netpoll::netpoll::Netpoll;
+
 use super::stop::Stop;
 
 /// Lines a second; `None`: no limit.
@@ -14,6 +16,8 @@ pub(super) struct Rate(pub(super) Option<u64>);
 
 /// Shortest sleep: what is due in between is sent in one go.
 const STEP: Duration = Duration::from_millis(1);
+/// Between two looks at a full ring.
+const ROOM_STEP: Duration = Duration::from_micros(100);
 /// Most lines between two looks at the clock.
 const MOST: u64 = 1024;
 /// As good as no limit, and safe to calculate with: a hundred years.
@@ -94,6 +98,19 @@ impl Pace {
     pub(super) fn done(&mut self, count: u64) {
         self.done += count;
     }
+}
+
+/// How many frames `client` takes now into its ring of `ring_frames`, at least one: sleeps until there is room. `None`:
+/// the end was asked for. A sender that may wait as long as it takes does so here, off the CPU that the poll loop needs.
+pub(super) fn room(client: &Netpoll, ring_frames: usize, stop: &Stop) -> Option<u64> {
+    while !stop.asked() {
+        let room = (ring_frames as u64).saturating_sub(client.stats().queued);
+        if room > 0 {
+            return Some(room);
+        }
+        std::thread::sleep(ROOM_STEP);
+    }
+    None
 }
 
 /// How many `rate` a second make in `time`.

@@ -203,6 +203,7 @@ fn start_client(client: &ClientPlan, ports: &[Arc<Port>], stop: &Stop) -> anyhow
         client: port.setup(options).with_context(context)?,
         port: port.clone(),
         style: Style::new(target.extended, target.release),
+        waits: None,
         cpu: *cpu,
     };
     let limits = Limits { rate: Rate(None), count: None, forever: true };

@@ -196,7 +196,7 @@ fn clients_of(args: &SendArgs, checked: &Checked, number: usize, port: &Arc<Port
             .ring_frames(RING_FRAMES)
             .on_full(OnFull::Wait(WAIT_FOR_ROOM));
         let style = Style::new(target.extended, target.release);
-        Ok(Sender { client: port.setup(options)?, port: port.clone(), style, cpu: None })
+        Ok(Sender { client: port.setup(options)?, port: port.clone(), style, waits: Some(RING_FRAMES), cpu: None })
     };
     (0..args.clients).map(sender).collect()
 }
