@@ -69,7 +69,16 @@ impl Ledger {
 
     /// The sink's side, over all runs on its folder.
     pub(super) fn sink(&mut self, key: &str, title: &str, sink: &SinkLedger) {
-        let _ = writeln!(self.text, "{title}:\n{sink}");
+        // As ports and clients show theirs.
+        let (accounted, verdict) = (sink.stored + sink.in_flight + sink.dropped(), sink.balanced());
+        let verdict = if verdict { "balanced" } else { "NOT BALANCED" };
+        let _ = writeln!(self.text, "{title}:\n  {:<24}{:>14}", "delivered", sink.delivered);
+        let ends = [("stored", sink.stored), ("in_flight", sink.in_flight)].into_iter();
+        let ends = ends.chain(sink.drops.iter().map(|reason| (reason.name.as_str(), reason.count)));
+        for (name, count) in ends.filter(|(_, count)| *count > 0) {
+            let _ = writeln!(self.text, "    {name:<22}{count:>14}");
+        }
+        let _ = writeln!(self.text, "  {:<24}{accounted:>14}  {verdict}", "accounted for");
         let value = json!({
             "delivered": sink.delivered,
             "stored": sink.stored,

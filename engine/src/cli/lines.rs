@@ -9,7 +9,7 @@ use std::{
 /// The file in a sink's folder that is being written to.
 const FILE: &str = "netpoll.log";
 /// Most characters of a line that are shown.
-const SHOWN_CHARS: usize = 150;
+const SHOWN_CHARS: usize = 112;
 
 /// Lines of a file, from a place on.
 #[derive(Clone, Debug, Default)]

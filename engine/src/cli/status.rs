@@ -60,10 +60,10 @@ impl Progress {
         self.next = Instant::now() + interval;
     }
 
-    /// Leaves the last line standing.
+    /// Makes way for the result.
     pub(super) fn finish(self) {
         if let Some(bar) = self.bar {
-            bar.abandon();
+            bar.finish_and_clear();
         }
     }
 }
