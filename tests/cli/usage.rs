@@ -31,6 +31,7 @@ fn what_was_typed_wrong() {
         (vec!["demo", "--clients", "0"], "0 is not in 1..=256"),
         (vec!["demo", "--idle", "sleep:0"], "expected `sleep`, `sleep:1` to `sleep:50000`"),
         (vec!["demo", "-q", "-v"], "cannot be used with"),
+        (vec!["ports", "--", "-m", "12x"], "expected a number of megabytes"),
         (sink(&[]), "--vdev <DEVICE>"),
         (sink(&["--vdev", "tap0"]), "expected a virtual device like `net_tap0,iface=np0`"),
         (sink(&["--vdev", "net_null0", "--device", "0000:01:00.0"]), "cannot be used with"),
@@ -62,6 +63,13 @@ fn what_was_typed_wrong() {
         let run = netpoll(&args).ends(2);
         assert!(run.stderr.contains(words) && run.stdout.is_empty(), "{args:?}: {words}: {run:#?}");
     }
+}
+
+/// EAL tells its own usage first.
+#[test]
+fn an_eal_argument_that_does_not_exist() {
+    let run = netpoll(&["ports", "--", "--bogus"]).ends(2);
+    assert!(run.stderr.contains("check the EAL arguments"), "{run:#?}");
 }
 
 /// The place in an option string is pointed at.

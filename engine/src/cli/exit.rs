@@ -29,8 +29,11 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
         Some(EngineError::Dpdk(error)) => Some(error),
         _ => error.downcast_ref::<DpdkError>(),
     };
-    let typed_wrong = |error: &DpdkError| {
-        matches!(error, DpdkError::Argument { .. } | DpdkError::UnknownLcore { .. } | DpdkError::LcoreNotAllowed { .. })
+    let typed_wrong = |error: &DpdkError| match error {
+        DpdkError::Argument { .. } | DpdkError::UnknownLcore { .. } | DpdkError::LcoreNotAllowed { .. } => true,
+        // EAL's own words for an argument that it does not know.
+        DpdkError::EalInit { log, .. } => log.0.iter().any(|line| line.contains("Invalid 'command line' arguments")),
+        _ => false,
     };
     dpdk.is_some_and(typed_wrong) || error.is::<Usage>() || error.is::<ConfigError>() || error.is::<OptionsError>()
 }

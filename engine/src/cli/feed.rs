@@ -130,6 +130,9 @@ impl Feed {
         };
         std::thread::Builder::new().name("reader".into()).spawn(move || {
             let result = inputs.iter().try_for_each(|input| reader.read_input(input, limits.forever));
+            if let (Err(error), true) = (&result, limits.forever) {
+                tracing::error!("the input of a client has ended: {error}");
+            }
             let mut desk = lock(&reader.desk);
             desk.error = result.err();
             // The clients' threads end once they have sent what they were given.

@@ -12,6 +12,7 @@ use tracing_subscriber::{
 
 /// `--log-format`, `-v`, `-q`: for every command.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
 pub(super) struct LogArgs {
     /// How results and log lines look: for people, or one JSON object a line for machines.
     #[arg(long, value_enum, value_name = "FORMAT", global = true)]

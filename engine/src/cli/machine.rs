@@ -13,11 +13,12 @@ use netpoll::{
 
 /// What every command that starts the engine takes.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Machine")]
 pub(super) struct MachineArgs {
     /// CPUs that poll, each an lcore of its number: `2` or `0-3,8` [default: as many as there are queues]
     #[arg(long, value_name = "LIST")]
     pub(super) lcores: Option<Lcores>,
-    /// Ordinary memory: any user, any machine, for devices without DMA [default: hugepages if any are free]
+    /// Ordinary memory: any user, any machine, devices without DMA [default where no hugepages are free, and for `demo`]
     #[arg(long)]
     no_huge: bool,
     /// Hugepages; fails where there are none.
@@ -26,15 +27,16 @@ pub(super) struct MachineArgs {
     /// Memory in MiB [default: as needed]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
     megabytes: Option<u32>,
-    /// EAL arguments, passed on as they are.
+    /// For DPDK, passed on as they are
     #[arg(last = true, value_name = "EAL ARGUMENTS")]
     eal: Vec<String>,
 }
 
 /// What the poll loops do when idle.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
 pub(super) struct IdleArgs {
-    /// An idle poll loop sleeps up to MICROSECONDS (`sleep:1000`), or burns its core: `pause`, `busy`
+    /// An idle poll loop sleeps (up to 1 ms; `sleep:200`: 200 us), or burns its core: `pause`, `busy`
     #[arg(long, value_name = "POLICY", value_parser = idle, default_value = "sleep")]
     pub(super) idle: IdlePolicy,
 }

@@ -76,12 +76,12 @@ pub fn main() -> ExitCode {
             return exit::usage(&error);
         }
     };
-    let out = Out::new(cli.log.format());
+    let mut out = Out::new(cli.log.format());
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args, &cli.log, out),
         Command::Sink(args) => sink::run(&args, &cli.log, out),
         Command::Send(args) => send::run(&args, &cli.log, out),
-        Command::Run(args) => run::run(&args, &cli.log, out),
+        Command::Run(args) => run::run(&args, &cli.log, &mut out),
         Command::Ports(args) => ports::run(&args, &cli.log, out),
         Command::Check(args) => check::run(&args, &cli.log, out),
     };

@@ -6,7 +6,7 @@ use clap::Args;
 use netpoll::{
     LcoreId,
     config::{Device, Ipv4Net},
-    dpdk::{self, PortSetup},
+    dpdk::{self, DpdkError, PortSetup},
     engine::{Engine, EngineError},
     netpoll::{Port, PortOptions},
 };
@@ -15,6 +15,7 @@ use super::exit::Usage;
 
 /// The port of a command that has one.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Port")]
 #[group(skip)]
 pub(super) struct PortArgs {
     /// A virtual device that DPDK makes: `net_tap0,iface=np0`, `net_af_packet0,iface=eth0`, `net_null0`
@@ -121,8 +122,9 @@ pub(super) fn attach(
     options: PortOptions,
     lcores: &[LcoreId],
 ) -> Result<Arc<Port>, EngineError> {
-    if dpdk::Port::list(engine.eal()).iter().any(|port| port.name == device.name()) {
-        return engine.run(dpdk::Port::open(engine.eal(), device.name())?, setup, options, lcores);
+    match dpdk::Port::open(engine.eal(), device.name()) {
+        Ok(port) => engine.run(port, setup, options, lcores),
+        Err(DpdkError::NoSuchPort { .. }) => engine.attach(&device.to_string(), setup, options, lcores),
+        Err(error) => Err(error.into()),
     }
-    engine.attach(&device.to_string(), setup, options, lcores)
 }

@@ -38,7 +38,7 @@ pub(super) struct RunArgs {
     /// The TOML file.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// EAL arguments, passed on after those of the file.
+    /// For DPDK, passed on after those of the file
     #[arg(last = true, value_name = "EAL ARGUMENTS")]
     eal: Vec<String>,
 }
@@ -46,12 +46,10 @@ pub(super) struct RunArgs {
 /// Mbufs that a client holds from the start, so that a port's pool serves many.
 const FIRST_CREDITS: usize = 64;
 
-pub(super) fn run(args: &RunArgs, log: &LogArgs, out: Out) -> anyhow::Result<()> {
+pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Result<()> {
     let plan = config::load(&args.config, &Machine::here())?;
-    let out = if out.is_json() { out } else { Out::new(log.start_as(&plan.log)) };
-    if out.is_json() {
-        log.start_as(&plan.log);
-    }
+    *out = Out::new(log.start_as(&plan.log));
+    let out = *out;
     supported(&plan)?;
     let stop = Stop::install().context("cannot handle signals")?;
     let engine = Engine::start(engine_config(&plan, &args.eal))?;
@@ -83,9 +81,6 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: Out) -> anyhow::Result<()>
         let fed = feed.finish()?;
         let name = &client.name;
         fed.tell(&mut ledger, &format!("{name}.lines"), &format!("client {name}: lines to send"));
-        if let Some(error) = fed.error {
-            tracing::error!(client = name, "the input ended early: {error}");
-        }
         sent.extend(fed.sent);
     }
     session.finish(&sent, ledger, out)

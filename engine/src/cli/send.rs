@@ -48,8 +48,6 @@ pub(super) struct SendArgs {
     /// Files to read lines from, one after another; `-` is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     files: Vec<PathBuf>,
-    #[command(flatten)]
-    port: PortArgs,
     /// Lines a second, or `max`
     #[arg(long, value_name = "RATE", default_value = "max")]
     rate: Rate,
@@ -65,6 +63,8 @@ pub(super) struct SendArgs {
     /// Exit code 0 even if lines were refused or dropped.
     #[arg(long)]
     allow_loss: bool,
+    #[command(flatten)]
+    port: PortArgs,
     #[command(flatten)]
     idle: IdleArgs,
     #[command(flatten)]

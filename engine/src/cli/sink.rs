@@ -32,8 +32,6 @@ and then, in another terminal:
 
 A line that starts with `ready:` says when packets can be received. The ledger, from the NIC to the file, comes at the end.")]
 pub(super) struct SinkArgs {
-    #[command(flatten)]
-    port: PortArgs,
     /// UDP ports to listen on: `514,6666-6670`
     #[arg(long, value_name = "PORTS", value_parser = listen)]
     listen: PortRanges,
@@ -44,15 +42,22 @@ pub(super) struct SinkArgs {
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
     /// End after so many seconds.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds())]
     duration: Option<u64>,
     /// Seconds between two status lines; 0: none.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
     stats: u64,
+    #[command(flatten)]
+    port: PortArgs,
     #[command(flatten)]
     idle: IdleArgs,
     #[command(flatten)]
     machine: MachineArgs,
+}
+
+/// Up to ten years.
+fn seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=315_360_000)
 }
 
 fn listen(text: &str) -> Result<PortRanges, &'static str> {
