@@ -16,7 +16,11 @@ use netpoll::{
         ClientOptions, IdlePolicy, OnFull, PollLoop, Port, RemoteMac, RxFilter, SendError,
         hook::{HookSend, RxBurst, RxHook},
     },
-    port::{Frame, Offloads, PortIo, fault::FaultPort, memory::MemoryPort},
+    port::{
+        Frame, Offloads, PortIo,
+        fault::FaultPort,
+        memory::{MemoryPort, Wire},
+    },
     wire::{
         MacAddr,
         arp::{self, Arp, Operation},
@@ -384,4 +388,32 @@ fn ten_thousand_clients_of_which_one_sends() {
     }
     assert_eq!(wire.pool().outstanding(), 0);
     assert!(port.npinfo().is_none());
+}
+
+#[test]
+fn a_burst_leaves_in_order_and_what_finds_no_room_is_counted() {
+    let _lcore = enter_lcore();
+    let payloads: Vec<[u8; 1]> = (0..12).map(|number| [number]).collect();
+    let payloads: Vec<&[u8]> = payloads.iter().map(|payload| &payload[..]).collect();
+    let (port, wire) = port();
+    let mut client = port.setup(support::client("burst").ring_frames(8)).unwrap();
+    assert_eq!(client.send_burst(&payloads), 8, "a ring of 8");
+    poll_all(&client);
+    assert_eq!(client.send_burst(&payloads[8..]), 4);
+    poll_all(&client);
+    let sent = |wire: &Wire| -> Vec<u8> {
+        take_all(wire).iter().filter(|frame| is_udp(frame)).map(|frame| payload(frame)[0]).collect()
+    };
+    assert_eq!(sent(&wire), (0..12).collect::<Vec<_>>());
+    let stats = client.cleanup().unwrap();
+    assert_eq!((stats.submit.submitted, stats.submit.ring_full, stats.sent.sent), (16, 4, 12));
+    assert!(stats.balances(), "{stats}");
+
+    // One that waits makes room for itself in the middle of its burst.
+    let wait = OnFull::Wait(Duration::from_secs(10));
+    let mut client = port.setup(support::client("waits").ring_frames(8).on_full(wait)).unwrap();
+    assert_eq!(client.send_burst(&payloads), 12);
+    let stats = client.cleanup().unwrap();
+    assert_eq!((stats.submit.submitted, stats.sent.sent), (12, 12));
+    assert_eq!(sent(&wire), (0..12).collect::<Vec<_>>());
 }

@@ -264,7 +264,8 @@ impl ClientShared {
         }
     }
 
-    /// Fills a frame and pushes it, or says why not; counts either.
+    /// Fills a frame and pushes it, or says why not; counts either. The caller then marks the client
+    /// ([`ClientShared::mark`]), at the latest before it waits for anything.
     #[inline]
     fn submit<B: Frame, R: ClientEnd<B>>(
         &self,
@@ -307,8 +308,13 @@ impl ClientShared {
             return refuse(&counters.too_long, SendError::TooLong);
         }
         count(R::SHARED, &counters.queued_bytes, payload.len() as u64);
-        self.dirty.mark(self.slot);
         Ok(())
+    }
+
+    /// Tells the poll context that there are frames.
+    #[inline]
+    fn mark(&self) {
+        self.dirty.mark(self.slot);
     }
 
     #[inline]
@@ -346,7 +352,11 @@ impl ClientShared {
             self.submit.closed.add_shared(1);
             Err(SendError::Closed)
         } else {
-            self.submit(&mut { ring }, template, payload, wait)
+            let result = self.submit(&mut { ring }, template, payload, wait);
+            if result.is_ok() {
+                self.mark();
+            }
+            result
         };
         self.submitting.fetch_sub(1, Ordering::Release);
         result
@@ -390,10 +400,36 @@ impl<P: PortIo> Netpoll<P> {
         match &mut self.ring {
             ClientRing::Exclusive(end) => {
                 let wait = |end: &mut ExclusiveEnd<P::Buf>| wait_for_credit(&self.info, self.queue, shared, end);
-                shared.submit(end, shared.template.as_ref(), payload, wait)
+                let result = shared.submit(end, shared.template.as_ref(), payload, wait);
+                if result.is_ok() {
+                    shared.mark();
+                }
+                result
             }
             ClientRing::Shared(ring) => send_shared(shared, ring, &self.info, self.queue, payload),
         }
+    }
+
+    /// Sends each of `payloads` as [`Netpoll::send`] would, in order, and says how many were queued; the others are
+    /// refused, each with its counter. Waking the poll loop costs 5 ns (a full fence), and here is paid once.
+    pub fn send_burst(&mut self, payloads: &[&[u8]]) -> usize {
+        let shared = &self.shared;
+        let ClientRing::Exclusive(end) = &mut self.ring else {
+            return payloads.iter().filter(|payload| self.send(payload).is_ok()).count();
+        };
+        let mut queued = 0;
+        for payload in payloads {
+            let wait = |end: &mut ExclusiveEnd<P::Buf>| {
+                // What is in the ring must be known before there can be room again.
+                shared.mark();
+                wait_for_credit(&self.info, self.queue, shared, end)
+            };
+            queued += usize::from(shared.submit(end, shared.template.as_ref(), payload, wait).is_ok());
+        }
+        if queued > 0 {
+            shared.mark();
+        }
+        queued
     }
 
     /// A handle through which other threads send as this client; `None` unless it was set up as shared or with an rx

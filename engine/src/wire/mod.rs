@@ -1,4 +1,4 @@
-//! Wire formats on byte slices: parse and emit, byte-exact. No I/O, no clock, no allocation, no unsafe.
+//! Wire formats on byte slices: parse and emit, byte-exact. No I/O, no clock, no allocation, no unsafe (but to call AVX2: `checksum`).
 //!
 //! Each protocol has a module with a *parse* that checks every length before it looks, and an *emit*
 //! such that `parse(emit(x)) == x`. All multi-byte fields are big-endian on the wire and native in Rust.
