@@ -59,6 +59,10 @@ test-docker:
 docker-test: ## the image and the tests in containers
 	@if [ -x docker/test.sh ]; then exec docker/test.sh; else echo 'docker/test.sh is not there: no container tests yet' >&2; exit 1; fi
 
+.PHONY: bench
+bench: ## every comparison with dpdk-testpmd; results in bench/runs
+	bench/compare.py
+
 .PHONY: clean
 clean: ## removes what was built
 	cargo clean
