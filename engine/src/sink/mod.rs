@@ -24,11 +24,15 @@ mod ledger;
 mod lock;
 mod log;
 mod output;
+#[cfg(feature = "store")]
+pub mod query;
 pub mod record;
 mod shared;
 mod shed;
 #[cfg(feature = "store")]
 pub mod spool;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod text;
 mod text_recovery;
 mod writer;
@@ -353,7 +357,8 @@ impl Start {
         let checkpoint = Some(base.checkpoint).filter(|checkpoint| checkpoint.output == Checkpoint::SPOOL);
         let recovered = spool::recover(disk, &config.dir, checkpoint, primary)?;
         base.reconcile(recovered.found_rows);
-        let segment = recovered.next_number;
+        // A number names one segment for ever, also in the store.
+        let segment = recovered.next_number.max(store::next_segment(&config.dir));
         // All that was found is before the segment to come.
         base.checkpoint = Checkpoint { output: Checkpoint::SPOOL, file: segment, rows: 0 };
         let saved = disk::replace(disk, ledger_path, base.to_text().as_bytes());

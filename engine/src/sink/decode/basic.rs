@@ -59,7 +59,7 @@ impl BasicTail {
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.bytes.capacity() + size_of::<BasicTail>()
+        self.bytes.len() + size_of::<BasicTail>()
     }
 
     /// As a record; `key` names the flow. `whole` is false where the rest did not come.

@@ -28,6 +28,7 @@ enum Mark {
 
 /// An open group: its record grows.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Group {
     pub key: String,
     pub record: Record,
@@ -42,12 +43,13 @@ impl Group {
     }
 
     pub fn held_bytes(&self) -> usize {
-        size_of::<Group>() + self.record.message.capacity() + 512
+        size_of::<Group>() + self.record.message.len() + 512
     }
 }
 
 /// The open groups of one flow, oldest first.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Crashes(pub Vec<Group>);
 
 impl Crashes {

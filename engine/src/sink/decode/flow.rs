@@ -26,6 +26,7 @@ impl Default for FlowKey {
 
 /// A flow's state.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Flow {
     pub key: FlowKey,
     /// Decoder clock of the last datagram.

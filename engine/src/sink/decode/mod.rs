@@ -28,6 +28,8 @@ mod gap;
 mod header;
 mod held;
 mod netconsole;
+#[cfg(feature = "store")]
+mod snapshot;
 mod syslog;
 mod table;
 
@@ -35,6 +37,8 @@ use std::sync::Arc;
 
 pub use config::{DecodeConfig, Listen};
 pub use gap::{Gap, GapKind};
+#[cfg(feature = "store")]
+pub use snapshot::Snapshot;
 
 use super::{
     batch::RawDatagram,
@@ -206,9 +210,16 @@ impl Decoder {
         }
     }
 
+    /// [`Decoder::advance`], but never backwards: for a clock that may be behind the datagrams.
+    pub fn advance_to(&mut self, time_ns: u64, out: &mut dyn Output) {
+        if time_ns > self.time_ns && self.time_ns > 0 {
+            self.advance(time_ns, out);
+        }
+    }
+
     /// Lets go everything: the stream ends here.
     pub fn flush(&mut self, out: &mut dyn Output) {
-        self.release(u64::MAX - 1, true, out);
+        self.release(netconsole::FLUSH_NS, true, out);
     }
 
     fn syslog(&mut self, datagram: &RawDatagram<'_>, pri_only: bool, out: &mut dyn Output) {

@@ -20,8 +20,11 @@ use crate::sink::{
 /// How far a kernel's stamps may go back without a boot in between.
 const USEC_TOLERANCE: u64 = 5_000_000;
 
+/// After every deadline.
+pub(super) const FLUSH_NS: u64 = table::NEVER - 1;
+
 /// All that a flow's messages need on their way out.
-struct Exit<'a> {
+pub(super) struct Exit<'a> {
     config: &'a DecodeConfig,
     counters: &'a DecodeCounters,
     scratch: &'a mut Scratch,
@@ -75,7 +78,7 @@ impl Decoder {
     }
 
     /// Works on a flow that was taken from `slot`, and puts it back.
-    fn work(
+    pub(super) fn work(
         &mut self,
         slot: usize,
         mut flow: Box<Flow>,
@@ -101,7 +104,7 @@ impl Decoder {
     fn claim(&mut self, slot: usize, key: FlowKey, out: &mut dyn Output) -> Box<Flow> {
         let Some(flow) = self.table.take(slot) else { return Box::new(Flow { key, ..Flow::default() }) };
         self.counters.flows_evicted.add(1);
-        self.work(slot, flow, out, |flow, exit| exit.release(flow, u64::MAX - 1, true));
+        self.work(slot, flow, out, |flow, exit| exit.release(flow, FLUSH_NS, true));
         let mut flow = self.table.take(slot).unwrap_or_default();
         // The room of what it remembered is used again.
         let mut seen = std::mem::take(&mut flow.seen);
@@ -122,7 +125,7 @@ impl Decoder {
     }
 
     /// Lets go what has waited longest until a quarter of the limit is free.
-    fn relieve(&mut self, out: &mut dyn Output) {
+    pub(super) fn relieve(&mut self, out: &mut dyn Output) {
         self.counters.early_by_total_limit.add(1);
         while self.held_bytes > self.config.total_bytes / 4 * 3 {
             let Some((first, last)) = self.table.deadline_span() else { return };
@@ -135,7 +138,7 @@ impl Exit<'_> {
     fn take_extended(&mut self, flow: &mut Flow, datagram: &RawDatagram<'_>, header: &Header<'_>, body: &[u8]) {
         if self.is_boot(flow, header) {
             self.counters.boots.add(1);
-            self.release(flow, u64::MAX - 1, true);
+            self.release(flow, FLUSH_NS, true);
             flow.clock = Default::default();
             flow.highest = None;
             flow.last = None;
@@ -166,7 +169,7 @@ impl Exit<'_> {
             self.counters.early_by_flow_limit.add(1);
             if !self.pop(flow) {
                 // Not the queue: crash groups.
-                self.crashes(flow, u64::MAX - 1);
+                self.crashes(flow, FLUSH_NS);
                 break;
             }
         }
@@ -202,11 +205,11 @@ impl Exit<'_> {
     /// When a waiting message's turn comes at the latest.
     fn turn_ns(&self, held: &Held) -> u64 {
         let wait_ns = if held.complete() { self.config.order_window_ns } else { self.config.fragment_timeout_ns };
-        held.clk_ns.saturating_add(wait_ns).min(table::NEVER - 1)
+        held.clk_ns.saturating_add(wait_ns).min(FLUSH_NS)
     }
 
     /// Lets go what is due at `clk_ns`.
-    fn release(&mut self, flow: &mut Flow, clk_ns: u64, all: bool) {
+    pub(super) fn release(&mut self, flow: &mut Flow, clk_ns: u64, all: bool) {
         while flow.queue.front().is_some_and(|held| all || self.turn_ns(held) <= clk_ns) {
             self.pop(flow);
         }

@@ -10,6 +10,7 @@ pub const REST: &str = "_rest";
 /// Names and values in the order in which they came; no name twice (a second `k` becomes `k#2`), since
 /// the readers of a Parquet map refuse that.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fields {
     /// Keys and values, end to end.
     text: String,
@@ -33,6 +34,19 @@ impl Fields {
         if self.get(key).is_some() || key == REST {
             self.number(key);
         }
+        let key_end = self.text.len();
+        self.text.push_str(value);
+        self.ends.push((key_end, self.text.len()));
+    }
+
+    /// Adds one whose name was made unique before.
+    #[cfg(feature = "store")]
+    pub(crate) fn push_unchanged(&mut self, key: &str, value: &str) {
+        if key == REST {
+            self.rest.push_str(value);
+            return;
+        }
+        self.text.push_str(key);
         let key_end = self.text.len();
         self.text.push_str(value);
         self.ends.push((key_end, self.text.len()));

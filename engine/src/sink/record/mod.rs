@@ -20,6 +20,7 @@ pub use fields::{Fields, MAX_FIELDS, REST};
 
 /// When something happened, by the sender's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 pub struct EventTime {
     /// Nanoseconds since the Unix epoch.
     pub ns: i64,
@@ -30,6 +31,7 @@ pub struct EventTime {
 
 /// One log message.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 pub struct Record {
     /// When its first datagram was received: nanoseconds since the Unix epoch.
     pub time_ns: u64,
@@ -151,6 +153,7 @@ impl Record {
 
 /// Which decoder made a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 #[repr(u8)]
 pub enum Format {
     /// Bytes of no known format.
@@ -189,6 +192,7 @@ impl Format {
 
 /// What is special about a record: a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 #[repr(transparent)]
 pub struct Flags(pub u16);
 

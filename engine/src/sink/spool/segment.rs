@@ -97,7 +97,7 @@ impl SegmentReader {
 
     /// Passes over the next message and says whether there was one: the cheap way to the end, which does
     /// not look at the columns.
-    pub(super) fn skip_message(&mut self) -> Result<bool, SpoolError> {
+    pub(in crate::sink) fn skip_message(&mut self) -> Result<bool, SpoolError> {
         let head = self.next_head()?;
         self.offset += head.as_ref().map_or(0, Head::total_len);
         Ok(head.is_some())
