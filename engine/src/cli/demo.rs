@@ -126,6 +126,8 @@ impl Demo {
         let config = SinkConfig {
             // One file, and nothing of it goes away by itself.
             text: Some(TextConfig { roll_bytes: u64::MAX, keep_bytes: u64::MAX, ..TextConfig::default() }),
+            // A folder for temporary files may be a small one in memory: it may be filled.
+            min_free_bytes: 0,
             ..SinkConfig::text_only(dir)
         };
         let sink = Sink::open(config)?;

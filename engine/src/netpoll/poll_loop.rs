@@ -104,6 +104,8 @@ impl<P: PortIo> PollLoop<P> {
     /// Where it is none.
     pub fn run(mut self) {
         let lcore = LcoreId::current().expect("a poll loop runs on an lcore");
+        // For who looks at the process from outside: `top`, and the container's health check.
+        name_thread(&format!("poll-{lcore}"));
         self.shared.running.store(true, Ordering::Release);
         let mut idle_rounds = 0_u32;
         while !self.shared.stop.load(Ordering::Relaxed) {
@@ -116,6 +118,7 @@ impl<P: PortIo> PollLoop<P> {
         }
         let start = std::time::Instant::now();
         while start.elapsed() < DRAIN_LIMIT && self.round(lcore) > 0 {}
+        name_thread(&format!("lcore-{lcore}"));
         self.shared.running.store(false, Ordering::Release);
         // What was posted meanwhile is applied by who waits for it, now that nobody runs.
     }
@@ -196,4 +199,9 @@ impl<P: PortIo> Polled<P> {
         // One before the first generation, so that the first look always counts as a change.
         Self { port: port.clone(), queue: usize::from(queue.0), info: None, seen: u64::MAX }
     }
+}
+
+/// Names the calling thread, where the system has such names. It is EAL's, so it has been named before.
+fn name_thread(name: &str) {
+    let _ = std::fs::write("/proc/thread-self/comm", name);
 }
