@@ -115,14 +115,16 @@ fn main() -> Result<()> {
 
     let (good, bad) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let counters = (good.clone(), bad.clone());
-    let hook = move |_: QueueId| Box::new(Lines { good: counters.0.clone(), bad: counters.1.clone() }) as Box<dyn RxHook>;
+    let hook =
+        move |_: QueueId| Box::new(Lines { good: counters.0.clone(), bad: counters.1.clone() }) as Box<dyn RxHook>;
     let filter = RxFilter { local_ports: LISTEN.into(), ..RxFilter::default() };
     let rx = port.setup_rx(ClientOptions::new("rx").local(US, LISTEN), filter, hook)?;
 
     let end = Instant::now() + Duration::from_secs(seconds);
     let failed = AtomicBool::new(false);
     let sent: Vec<ClientStats> = thread::scope(|scope| {
-        let threads = [0..CLIENTS / 2, CLIENTS / 2..CLIENTS].map(|n| scope.spawn(|| send_until(end, &port, n).map_err(|e| e.to_string())));
+        let threads = [0..CLIENTS / 2, CLIENTS / 2..CLIENTS]
+            .map(|n| scope.spawn(|| send_until(end, &port, n).map_err(|e| e.to_string())));
         threads
             .into_iter()
             .filter_map(|thread| match thread.join() {
