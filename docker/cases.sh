@@ -12,7 +12,7 @@ run_cases() {
     # Process groups of their own, so that clean_up can end them with their children.
     set -m
     for case in "${cases[@]}"; do
-        run_case "$case" >"$work/$case.said" 2>&1 &
+        run_case "$case" >"$work/$case.said" 2>&1 9>&- &
         case_pids+=($!)
     done
     set +m
@@ -137,7 +137,7 @@ case_appliance() {
     # Waits until the sink is healthy.
     compose run --rm -T sender >"$out.sender" 2>&1 || status=$?
     expect 'the sender had no error' [ "$status" -eq 0 ]
-    sink=$(compose ps --quiet sink)
+    sink=$("$docker" ps -aq --filter "label=com.docker.compose.project=$name" --filter label=com.docker.compose.service=sink)
     "$docker" stop --time 10 "$sink" >/dev/null || true
     expect 'exit code 0 after SIGTERM' exited_well "$sink"
     "$docker" logs "$sink" >"$out" 2>"$out.err" || true
@@ -158,5 +158,4 @@ case_appliance() {
         note+=", read back by netpoll logs"
     fi
     [ "$failed" -eq 0 ] || show "$out" "$out.err" "$out.sender" "$work/compose"
-    compose down --volumes --timeout 1 >/dev/null || true
 }

@@ -21,7 +21,7 @@ image_recipe() { sha256sum docker/Dockerfile docker/base-image.sh | sha256sum; }
 
 # With the base image at hand: the image, and the one with null_port in it.
 build_image() {
-    local arguments=(--network host --file docker/Dockerfile --build-arg BINARY="$binary" --build-arg BASE="$base")
+    local arguments=(--network host --label "$name" --file docker/Dockerfile --build-arg BINARY="$binary" --build-arg BASE="$base")
     arguments+=(--build-arg ALSO="--example null_port")
     {
         DOCKER_BUILDKIT=1 "$docker" build "${arguments[@]}" --tag "$image" . &&

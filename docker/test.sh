@@ -107,14 +107,20 @@ clean_up() {
     trap '' INT TERM
     local pid
     for pid in "${case_pids[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
-    if [ -n "$work" ] && "$docker" version >/dev/null 2>&1; then
-        "${compose[@]}" -p "$name" -f docker/compose.yaml down --volumes --timeout 1 >/dev/null 2>&1 || true
-        "$docker" ps -aq --filter "name=^$name" | xargs -r "$docker" rm -fv >/dev/null 2>&1 || true
-        "$docker" image prune -f --filter "label=org.opencontainers.image.title=netpoll" >/dev/null 2>&1 || true
-    fi
+    if [ -n "$work" ] && "$docker" version >/dev/null 2>&1; then remove_ours >/dev/null 2>&1 || true; fi
     daemon_stop
     [ -z "$work" ] || rm -rf "$work"
     return "$status"
+}
+
+# All that bears our name on whoever's daemon; its build cache stays, and on our own the images too.
+remove_ours() {
+    "$docker" ps -aq --filter "name=^$name" | xargs -r "$docker" rm -fv
+    "$docker" network ls -q --filter "name=^${name}_" | xargs -r "$docker" network rm
+    "$docker" volume ls -q --filter "name=^${name}_" | xargs -r "$docker" volume rm
+    [ -n "$daemon_pid" ] || "$docker" rmi "$image" "$null_image"
+    "$docker" image prune -f --filter "label=$name"
+    [ -z "$daemon_pid" ] || "$docker" builder prune -f --keep-storage 500MB
 }
 
 main "$@"
