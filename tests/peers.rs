@@ -4,113 +4,15 @@
 //!
 //! Needs root. Each test works in network namespaces of its own and takes them down again.
 
+#[path = "support/peer.rs"]
+mod peer;
+
 use std::{
-    fs,
-    io::{BufRead, BufReader, Read},
-    os::unix::process::CommandExt,
     path::Path,
-    process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-/// A network namespace, deleted when dropped, with all links in it.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(name: &str) -> Self {
-        let name = format!("netpoll-{name}-{}", std::process::id());
-        run("ip", &["netns", "add", &name]);
-        let this = Self(name);
-        this.run("ip link set lo up");
-        this
-    }
-
-    /// Runs a command line inside; it must end well.
-    fn run(&self, line: &str) -> String {
-        let mut args = vec!["netns", "exec", &self.0];
-        args.extend(line.split(' '));
-        run("ip", &args)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn run(program: &str, args: &[&str]) -> String {
-    let Output { status, stdout, stderr } = Command::new(program).args(args).output().expect(program);
-    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{program} {args:?}: {status}\n{stdout}{stderr}");
-    stdout.into_owned()
-}
-
-/// `netpoll sink` in a namespace, once it is ready.
-struct Sink {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    ready: String,
-}
-
-impl Sink {
-    fn start(namespace: &Namespace, vdev: &str, out: &Path) -> Self {
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &namespace.0, env!("CARGO_BIN_EXE_netpoll"), "sink", "--no-huge", "--vdev", vdev])
-            .args(["--ip", "10.99.0.1/24", "--listen", "514,6666", "--out"])
-            .arg(out)
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut ready = String::new();
-        while !ready.starts_with("ready") {
-            ready.clear();
-            assert!(stdout.read_line(&mut ready).unwrap() > 0, "netpoll sink ended: {:?}", child.wait());
-        }
-        Self { child, stdout, ready }
-    }
-
-    /// SIGTERM; what it says at the end.
-    fn stop(mut self) -> String {
-        run("kill", &["-TERM", &self.child.id().to_string()]);
-        let mut said = self.ready.clone();
-        for line in self.stdout.by_ref().lines() {
-            said += &(line.unwrap() + "\n");
-        }
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}\n{said}");
-        assert!(said.contains("balanced") && !said.contains("NOT BALANCED"), "{said}");
-        said
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        // A test that failed half-way leaves nothing running.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The number beside `name` in the ledger.
-fn count(said: &str, name: &str) -> u64 {
-    let line = said.lines().find(|line| line.split_whitespace().next() == Some(name));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
-}
-
-/// Everything that was written.
-fn written(out: &Path) -> String {
-    let mut all = String::new();
-    for entry in fs::read_dir(out).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().contains("log")) {
-            all += &fs::read_to_string(&path).unwrap_or_default();
-        }
-    }
-    all
-}
+use peer::{Namespace, Sink, count, is_root, run, written};
 
 /// What every peer does: ARP resolution, logger in both formats, a plain socket.
 fn exchange(sink: Sink, peer: &Namespace, mac: &str, out: &Path) {
@@ -149,24 +51,30 @@ fn exchange(sink: Sink, peer: &Namespace, mac: &str, out: &Path) {
     assert!(count(&said, "arp_answered") >= 1 && count(&said, "icmp_answered") == 2, "{said}");
 }
 
-/// Whether the test can run here; says by name when not.
-fn possible(test: &str) -> bool {
-    let root = run("id", &["-u"]).trim() == "0";
-    if !root {
-        eprintln!("SKIPPED {test}: needs root for network namespaces");
-    }
-    root
-}
-
 #[test]
 fn the_kernel_behind_a_tap() {
-    if !possible("the_kernel_behind_a_tap") {
+    if !is_root("the_kernel_behind_a_tap", "network namespaces") {
         return;
     }
     let ns = Namespace::new("tap");
     let out = tempfile::tempdir().unwrap();
-    let sink = Sink::start(&ns, "net_tap0,iface=np0", out.path());
+    let sink = Sink::start(Some(&ns), &["--no-huge"], "net_tap0,iface=np0", out.path());
     // The kernel's end of the TAP lies in the same namespace: the sink's address is ours alone.
+    ns.run("ip addr add 10.99.0.2/24 dev np0");
+    ns.run("ip link set np0 up");
+    let mac = sink.ready.split_whitespace().find(|word| word.matches(':').count() == 5).unwrap().to_string();
+    exchange(sink, &ns, &mac, out.path());
+}
+
+/// Two queues: the kernel spreads flows over them, and none is lost.
+#[test]
+fn the_kernel_behind_a_tap_with_two_queues() {
+    if !is_root("the_kernel_behind_a_tap_with_two_queues", "network namespaces") {
+        return;
+    }
+    let ns = Namespace::new("tap2");
+    let out = tempfile::tempdir().unwrap();
+    let sink = Sink::start(Some(&ns), &["--no-huge", "--queues", "2"], "net_tap0,iface=np0", out.path());
     ns.run("ip addr add 10.99.0.2/24 dev np0");
     ns.run("ip link set np0 up");
     let mac = sink.ready.split_whitespace().find(|word| word.matches(':').count() == 5).unwrap().to_string();
@@ -186,22 +94,22 @@ fn veth(name: &str) -> (Namespace, Namespace, String) {
 
 #[test]
 fn veth_by_af_packet() {
-    if !possible("veth_by_af_packet") {
+    if !is_root("veth_by_af_packet", "network namespaces") {
         return;
     }
     let (ours, peer, mac) = veth("afp");
     let out = tempfile::tempdir().unwrap();
-    let sink = Sink::start(&ours, "net_af_packet0,iface=np0", out.path());
+    let sink = Sink::start(Some(&ours), &["--no-huge"], "net_af_packet0,iface=np0", out.path());
     exchange(sink, &peer, &mac, out.path());
 }
 
 #[test]
 fn veth_by_af_xdp() {
-    if !possible("veth_by_af_xdp") {
+    if !is_root("veth_by_af_xdp", "network namespaces") {
         return;
     }
     let (ours, peer, mac) = veth("xdp");
     let out = tempfile::tempdir().unwrap();
-    let sink = Sink::start(&ours, "net_af_xdp0,iface=np0", out.path());
+    let sink = Sink::start(Some(&ours), &["--no-huge"], "net_af_xdp0,iface=np0", out.path());
     exchange(sink, &peer, &mac, out.path());
 }
