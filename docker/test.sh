@@ -83,7 +83,7 @@ have_packages() {
 # A daemon of our own needs root.
 become_root() {
     [ "${#as_root[@]}" -gt 0 ] || return 0
-    sudo -v || skip "no docker daemon answers, and starting one needs root"
+    sudo -v 2>/dev/null || skip "no docker daemon answers, and starting one needs root"
     clean_up
     trap - EXIT
     exec sudo env NETPOLL_BINARY="$binary" NETPOLL_DOCKER_CACHE="$cache" "$0" "$@"
