@@ -293,6 +293,50 @@ fn following_goes_on_over_segments_and_conversions() {
     assert_eq!(seen.lines(), (0..180).collect::<Vec<_>>());
 }
 
+/// A message begins in one segment and ends in the next, and the converter takes both away before the
+/// follower has come to the second: it is whole, and there once.
+#[test]
+fn following_does_not_tear_or_double_what_spans_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let (seen, stop) = (Seen::default(), AtomicBool::new(false));
+    let query = LogQuery { follow: true, ..LogQuery::default() };
+    let mut converter = Converter::open(config(dir.path())).unwrap();
+    let half = |number: u64, first: bool| {
+        let (offset, text) = if first { (0, "number ") } else { (7, "") };
+        let body = if first { text.to_owned() } else { format!("{number:03} end\n") };
+        let line = format!("6,{number},{},-,ncfrag={offset}/15;{body}", number * 1000);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Datagram::new(now.as_nanos() as u64, 1, 6666, line.as_bytes())
+    };
+    std::thread::scope(|scope| {
+        let follower = scope.spawn(|| run(dir.path(), &query, &mut &seen, &stop));
+        let mut spooler = Spooler::create(dir.path(), 0);
+        for number in 0..20 {
+            spooler.append(&[half(number, true)]);
+            // Time to be read in every second round only.
+            std::thread::sleep(Duration::from_millis(if number % 2 == 0 { 150 } else { 0 }));
+            spooler.seal();
+            spooler = Spooler::create(dir.path(), number + 1);
+            spooler.append(&[half(number, false)]);
+            if number % 3 > 0 {
+                while converter.step(START_NS).unwrap() != Step::Idle {}
+            }
+        }
+        spooler.seal();
+        while converter.step(START_NS).unwrap() != Step::Idle {}
+        let _live = Spooler::create(dir.path(), 21);
+        seen.wait_for(20);
+        // Were there a half that waits in vain, its time-out would show it.
+        std::thread::sleep(Duration::from_millis(1500));
+        stop.store(true, Ordering::Relaxed);
+        follower.join().unwrap().unwrap();
+    });
+    let mut lines = seen.lines();
+    lines.sort_unstable();
+    assert_eq!(lines, (0..20).collect::<Vec<_>>());
+    assert!(!seen.0.lock().unwrap().contains("lost"));
+}
+
 #[test]
 fn following_begins_with_what_is_there() {
     let dir = directory();

@@ -7,6 +7,11 @@
 //! RFC 3164 times have neither year nor zone. The year is the one that brings the time nearest to the
 //! receive time. The zone is the configured one, or else guessed: the multiple of 15 minutes that brings
 //! the time nearest to the receive time. The error says how far that can be off.
+//!
+//! Our own and not the crate `syslog_loose` (0.23.0, tried on the lines of this module's tests): it wants
+//! text, refuses a line with `<PRI>` but no time it knows (facility and severity are lost with it), with an
+//! impossible date or with malformed data, takes a fraction behind an RFC 3164 time for message text,
+//! leaves the escapes of structured data in, and took two to three times as long a line.
 
 mod rfc3164;
 mod rfc5424;

@@ -179,6 +179,36 @@ fn killed_at_any_point_nothing_is_lost_or_doubled() {
     assert!(points > 10, "{points}");
 }
 
+/// An interrupted conversion made more files than the next one makes: those who read the files without the
+/// manifest find each record once as well.
+#[test]
+fn left_over_files_go_before_the_segment_is_converted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = traffic(15, 800);
+    let mut spooler = Spooler::create(dir.path(), 1);
+    spooler.append(&sent);
+    spooler.seal();
+    let mut converter = Converter::open(StoreConfig { part_bytes: 30_000, ..config(dir.path()) }).unwrap();
+    // Behind the third file, and in the middle of the fourth.
+    converter.fail_at(6);
+    assert!(converter.step(LATER_NS).is_err());
+    drop(converter);
+    let temporary =
+        layout::temporary(&Layout::new(dir.path()).parquet(layout::FileId::default(), hour_of(START_NS), 9));
+    fs::write(&temporary, "half a file").unwrap();
+    Converter::open(config(dir.path())).unwrap().finish(START_NS).unwrap();
+    let rows: i64 = files(dir.path())
+        .iter()
+        .filter(|file| !file.gaps)
+        .map(|file| {
+            let read = parquet::file::reader::SerializedFileReader::new(fs::File::open(&file.path).unwrap()).unwrap();
+            parquet::file::reader::FileReader::metadata(&read).file_metadata().num_rows()
+        })
+        .sum();
+    assert_eq!(rows as usize, expected(&sent).0.len());
+    assert!(!temporary.exists());
+}
+
 /// The same without a restart: what fails is done again.
 #[test]
 fn a_failed_step_is_done_again() {
