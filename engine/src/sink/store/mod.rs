@@ -34,19 +34,21 @@ mod schema;
 mod segment;
 #[cfg(test)]
 pub(crate) mod tests;
+mod thread;
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-pub use converter::{Converter, ConverterThread, Step};
+pub use converter::{Converter, Step};
 pub(crate) use layout::{Layout, StoredFile, hour_of};
 pub(crate) use manifest::Manifest;
 pub use retention::Removed;
 pub(crate) use rows::Rows;
 pub use schema::schema;
 pub(crate) use segment::{SegmentReader, list_segments};
+pub use thread::ConverterThread;
 
 use super::{decode::DecodeConfig, spool::SpoolError};
 

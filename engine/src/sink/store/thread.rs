@@ -1,0 +1,62 @@
+//! The converter's thread.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{Converter, Step, StoreError};
+
+/// A converter on a thread of its own.
+#[derive(Debug)]
+pub struct ConverterThread {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Converter, StoreError>>,
+}
+
+impl ConverterThread {
+    /// Looks for sealed segments every `poll`. What fails is logged and tried again.
+    pub fn start(mut converter: Converter, poll: Duration) -> ConverterThread {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let run = move || {
+            let mut failing = false;
+            // Relaxed: the flag carries nothing but itself.
+            while !stopped.load(Ordering::Relaxed) {
+                let step = converter.step(now_ns());
+                match &step {
+                    // Said once, until it works again.
+                    Err(error) if !failing => tracing::error!("the store is not written: {error}; trying again"),
+                    Ok(_) if failing => tracing::info!("the store is written again"),
+                    _ => {}
+                }
+                failing = step.is_err();
+                if !matches!(step, Ok(Step::Converted { .. } | Step::Flushed { .. })) {
+                    thread::park_timeout(if failing { poll.max(Duration::from_secs(1)) } else { poll });
+                }
+            }
+            converter.finish(now_ns())?;
+            Ok(converter)
+        };
+        ConverterThread { stop, thread: thread::spawn(run) }
+    }
+
+    /// Converts what is left, and ends. To be called after the sink has stopped.
+    pub fn stop(self) -> Result<Converter, StoreError> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
