@@ -93,7 +93,7 @@ fn frames(eal: &Arc<Eal>) {
     let mut frames = Vec::with_capacity(1);
     assert_eq!(queues[0].alloc(&mut frames, 1, false), 1);
     let frame = &mut frames[0];
-    assert_eq!(frame.data(), []);
+    assert!(frame.data().is_empty());
     assert!(frame.resize(2049).is_none() && frame.data().is_empty(), "no room, no change");
     frame.resize(2048).unwrap().fill(7);
     frame.resize(60).unwrap()[0] = 1;

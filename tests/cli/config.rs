@@ -58,12 +58,10 @@ fn a_bad_file_is_told_place_by_place() {
     }
     let run = netpoll(&["check", "-c", "/no/such.toml"]).ends(2);
     assert!(run.stderr.starts_with("/no/such.toml: cannot read the config file"), "{run:#?}");
-    // What the grammar has and the program does not do yet is no silent default.
-    fs::write(file, GOOD.replace("out = ", "outputs = [\"parquet\"]\nout = ")).unwrap();
-    for command in ["check", "run"] {
-        let run = netpoll(&[command, "-c", file]).ends(2);
-        assert!(run.stderr.contains("sink.outputs: this version writes text; expected [\"text\"]"), "{run:#?}");
-    }
+    fs::write(file, GOOD.replace("out = ", "outputs = [\"parquet\"]\nformat = \"514=syslog\"\nout = ")).unwrap();
+    netpoll(&["check", "-c", file]).ends(0);
+    fs::write(file, GOOD.replace("out = ", "outputs = [\"parquet\"]\nformat = \"514=sislog\"\nout = ")).unwrap();
+    assert!(netpoll(&["check", "-c", file]).ends(2).stderr.contains("514=syslog"));
 }
 
 /// Lines through a FIFO that one writer after another opens, until SIGTERM.

@@ -21,7 +21,7 @@ use netpoll::{
     config::LogLevel,
     engine::Engine,
     netpoll::{ClientOptions, ClientStats, Netpoll, OnFull, Port, PortOptions, RxFilter},
-    sink::{Sink, SinkConfig, SinkLedger, TextConfig},
+    sink::{Sink, SinkConfig, SinkLedger, SpoolConfig, TextConfig},
 };
 use serde_json::json;
 
@@ -36,6 +36,7 @@ use super::{
     port,
     status::Progress,
     stop::Stop,
+    store::{self, Keep, Store},
 };
 
 /// See it work: clients send log lines through one port, the sink receives them on another and writes a file.
@@ -58,6 +59,9 @@ pub(super) struct DemoArgs {
     /// Where the lines go [default: a new folder for temporary files]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Store the lines as Parquet, too; then try `netpoll logs --dir FOLDER`
+    #[arg(long)]
+    parquet: bool,
     #[command(flatten)]
     idle: IdleArgs,
     #[command(flatten)]
@@ -107,6 +111,7 @@ struct Demo {
     engine: Engine,
     ports: [Arc<Port>; 2],
     sink: Sink,
+    store: Option<Store>,
     rx: Netpoll,
     /// What was in the folder before.
     before: (SinkLedger, Written),
@@ -123,15 +128,21 @@ struct Sent {
 
 impl Demo {
     fn start(args: &DemoArgs, dir: &Path) -> anyhow::Result<Demo> {
-        let config = SinkConfig {
+        let mut config = SinkConfig {
             // One file, and nothing of it goes away by itself.
             text: Some(TextConfig { roll_bytes: u64::MAX, keep_bytes: u64::MAX, ..TextConfig::default() }),
             // A folder for temporary files may be a small one in memory: it may be filled.
             min_free_bytes: 0,
             ..SinkConfig::text_only(dir)
         };
+        if args.parquet {
+            config.spool = Some(SpoolConfig::default());
+        }
+        let keep = Keep { bytes: None, age: None };
+        let store = args.parquet.then(|| store::config(dir, None, keep, config.min_free_bytes));
         let sink = Sink::open(config)?;
         let before = (sink.ledger(), lines::written(dir)?);
+        let store = store.map(|config| Store::start(config, &before.0)).transpose()?;
         let frames = usize::from(args.clients) * args.ring_frames() + RING_FRAMES as usize;
         let setup = port::setup(1, frames);
         let eal = args.machine.own_eal(2, 2 * port::megabytes(&setup));
@@ -142,7 +153,7 @@ impl Demo {
         let filter =
             RxFilter { local_ports: [SYSLOG_PORT, NETCONSOLE_PORT].into_iter().collect(), ..RxFilter::default() };
         let rx = ports[1].setup_rx(ClientOptions::new("sink").ring_frames(1), filter, sink.hooks())?;
-        Ok(Demo { engine, ports, sink, rx, before, dir: dir.to_owned() })
+        Ok(Demo { engine, ports, sink, store, rx, before, dir: dir.to_owned() })
     }
 
     /// Has the clients send, each on its thread, until the time is over or the user has enough.
@@ -196,7 +207,7 @@ impl Demo {
 
     /// Clean-up in order, then the ledger.
     fn finish(self, sent: Sent, args: &DemoArgs, out: Out) -> anyhow::Result<()> {
-        let Demo { engine, ports: [tx, rx_port], sink, rx, before, dir } = self;
+        let Demo { engine, ports: [tx, rx_port], sink, store, rx, before, dir } = self;
         let deadline = Instant::now() + ARRIVAL_LIMIT;
         while rx_port.stats().arrived() < tx.stats().queue.sent && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
@@ -225,6 +236,9 @@ impl Demo {
         ledger.sink("sink", "the sink", &sink);
         let right = format!("{} lines in the file", written.lines);
         ledger.equal("file", (&format!("the sink: {stored} stored"), stored), (&right, written.lines));
+        if let Some(store) = store {
+            store.finish("demo1", &dir, &sink, &mut ledger)?;
+        }
         ledger.mbufs(&closed);
 
         let took = sent.took.as_secs_f64();

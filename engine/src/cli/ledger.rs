@@ -89,6 +89,21 @@ impl Ledger {
         self.add(key, title, value, sink.balanced());
     }
 
+    /// A whole and what it came to, both counted apart.
+    pub(super) fn parts(&mut self, key: &str, title: &str, whole: (&str, u64), parts: &[(&str, u64)]) {
+        let sum: u64 = parts.iter().map(|(_, count)| count).sum();
+        let balanced = sum == whole.1;
+        let verdict = if balanced { "balanced" } else { "NOT BALANCED" };
+        let _ = writeln!(self.text, "{title}:\n  {:<24}{:>14}", whole.0, whole.1);
+        for (name, count) in parts.iter().filter(|(_, count)| *count > 0) {
+            let _ = writeln!(self.text, "    {name:<22}{count:>14}");
+        }
+        let _ = writeln!(self.text, "  {:<24}{sum:>14}  {verdict}", "accounted for");
+        let mut value = json!({"parts": nonzero(parts.iter().copied()), "balanced": balanced});
+        value[whole.0] = whole.1.into();
+        self.add(key, title, value, balanced);
+    }
+
     /// Something that was checked elsewhere; told only if it does not hold.
     pub(super) fn verdict(&mut self, key: &str, title: &str, balanced: bool) {
         if !balanced {

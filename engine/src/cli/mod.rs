@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! mod: parse, start the log, run one command, map its error to an exit code
-//! check ports demo sink send run      one file a command
-//! machine port plan target            what was typed -> EAL, ports, clients
+//! check ports demo sink logs send run one file a command
+//! machine port moment store           what was typed -> EAL, ports, clients
 //! feed                                lines read -> clients that send them
 //! ledger status out log stop          what is told, and when to end
 //! ```
@@ -17,7 +17,9 @@ mod feed;
 mod ledger;
 mod lines;
 mod log;
+mod logs;
 mod machine;
+mod moment;
 mod out;
 mod pace;
 mod port;
@@ -28,6 +30,7 @@ mod session;
 mod sink;
 mod status;
 mod stop;
+mod store;
 mod style;
 
 use std::process::ExitCode;
@@ -51,6 +54,7 @@ Examples:
   netpoll demo                          see it work: no root, no NIC, no hugepages
   netpoll ports                         what DPDK sees on this machine
   netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs
+  netpoll logs --dir logs --since 10m   what a sink with --output parquet has stored
   netpoll run -c /etc/netpoll.toml      the engine as configured
 
 Arguments after `--` go to DPDK's EAL as they are: netpoll ports -- --log-level=eal:debug
@@ -60,6 +64,7 @@ Exit codes: 0 done, 1 failed at run time, 2 bad usage or config.";
 enum Command {
     Demo(demo::DemoArgs),
     Sink(sink::SinkArgs),
+    Logs(logs::LogsArgs),
     Send(send::SendArgs),
     Run(run::RunArgs),
     Ports(ports::PortsArgs),
@@ -80,6 +85,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args, &cli.log, out),
         Command::Sink(args) => sink::run(&args, &cli.log, out),
+        Command::Logs(args) => logs::run(&args, &cli.log),
         Command::Send(args) => send::run(&args, &cli.log, out),
         Command::Run(args) => run::run(&args, &cli.log, &mut out),
         Command::Ports(args) => ports::run(&args, &cli.log, out),

@@ -1,20 +1,29 @@
 //! `netpoll run`: the engine as a config file has it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
 use netpoll::{
-    config::{self, ClientPlan, EalPlan, Idle, Input, Machine, Memory, Output, Plan, PortPlan, SinkPlan, Sync},
+    config::{
+        self, ClientPlan, EalPlan, Idle, Input, Machine, Memory, Output, Plan, PortPlan, SinkLimits, SinkPlan, Sync,
+    },
     dpdk::{self, EalConfig, LogLevel, PortSetup},
     engine::{Engine, EngineConfig},
     netpoll::{ClientOptions, IdlePolicy, OnFull, Port, PortOptions, RemoteMac, RxFilter},
-    sink::{SinkConfig, SyncPolicy, TextConfig},
+    sink::{SinkConfig, SpoolConfig, SyncPolicy, TextConfig, store::StoreConfig},
 };
 use serde_json::json;
+use signal_hook::consts::SIGHUP;
 
 use super::{
-    exit::Usage,
     feed::{Feed, Limits, Sender},
     ledger::Ledger,
     log::LogArgs,
@@ -24,6 +33,7 @@ use super::{
     port,
     session::{self, Session},
     stop::Stop,
+    store::{self, Keep},
     style::Style,
 };
 
@@ -33,7 +43,11 @@ use super::{
   netpoll run -c /etc/netpoll.toml
 
 `netpoll check -c FILE` tells what is wrong with a file. A line that starts with `ready:` comes for each sink once
-packets can be received; the ledger comes at the end.")]
+packets can be received; the ledger comes at the end.
+
+SIGHUP reads the file again. Without losing a frame these take effect: a sink's limits (but batch_bytes and
+batches_per_queue), flush_interval_ms, sync, and `text` beside `parquet` in outputs. Whatever else has changed is named
+in the log, and all goes on as before.")]
 pub(super) struct RunArgs {
     /// The TOML file.
     #[arg(short, long, value_name = "FILE")]
@@ -50,8 +64,9 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
     let plan = config::load(&args.config, &Machine::here())?;
     *out = Out::new(log.start_as(&plan.log));
     let out = *out;
-    supported(&plan)?;
     let stop = Stop::install().context("cannot handle signals")?;
+    let hangup = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, hangup.clone()).context("cannot handle signals")?;
     let engine = Engine::start(engine_config(&plan, &args.eal))?;
     let ports = plan.ports.iter().map(|port| start_port(&engine, &plan, port)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut session = Session::new(engine);
@@ -61,7 +76,7 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
             remote_ip: sink.remote_ip.map(Into::into),
             local_ports: sink.listen.ranges().iter().cloned().collect(),
         };
-        session.add_sink(&ports[sink.port], sink_config(sink), sink.listen.to_string(), filter)?;
+        session.add_sink(&ports[sink.port], sink_config(sink), store_config(sink), sink.listen.to_string(), filter)?;
     }
     let feeds =
         plan.clients.iter().map(|client| start_client(client, &ports, &stop)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -73,7 +88,17 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
         out.event("client", format_args!("client {name}: {input} -> {target} on {port}"), value);
     }
 
-    session::wait(&stop, plan.log.ledger_interval, None, || false, || session.say_status(out));
+    let mut running = plan.clone();
+    let look = || {
+        if hangup.swap(false, Ordering::Relaxed) {
+            match reload(&args.config, &mut running, &session) {
+                Ok(()) => tracing::info!("reloaded {}", args.config.display()),
+                Err(error) => tracing::error!("not reloaded, going on as before: {error:#}"),
+            }
+        }
+        false
+    };
+    session::wait(&stop, plan.log.ledger_interval, None, look, || session.say_status(out));
 
     let mut ledger = Ledger::default();
     let mut sent = Vec::new();
@@ -84,15 +109,6 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
         sent.extend(fed.sent);
     }
     session.finish(&sent, ledger, out)
-}
-
-/// What the config's grammar has, and this version does not do.
-pub(super) fn supported(plan: &Plan) -> Result<(), Usage> {
-    if plan.sinks.iter().any(|sink| sink.outputs != [Output::Text]) {
-        let problem = "sink.outputs: this version writes text; expected [\"text\"]";
-        return Err(Usage(problem.into()));
-    }
-    Ok(())
 }
 
 fn engine_config(plan: &Plan, typed: &[String]) -> EngineConfig {
@@ -143,18 +159,60 @@ fn start_port(engine: &Engine, plan: &Plan, port: &PortPlan) -> anyhow::Result<A
         .with_context(|| format!("port {}", port.name))
 }
 
+/// Takes over what may change while it runs: the sinks' limits, intervals, sync, and text beside Parquet.
+fn reload(path: &Path, running: &mut Plan, session: &Session) -> anyhow::Result<()> {
+    let wanted = config::load(path, &Machine::here())?;
+    same_but_sinks(running, &wanted)?;
+    for (at, sink) in wanted.sinks.iter().enumerate() {
+        session
+            .reload(at, sink_config(sink), store_config(sink).as_ref())
+            .with_context(|| format!("the sink that writes to {}", sink.out.display()))?;
+        running.sinks[at] = sink.clone();
+    }
+    Ok(())
+}
+
+/// Refuses, by name, what only a restart changes.
+fn same_but_sinks(running: &Plan, wanted: &Plan) -> anyhow::Result<()> {
+    let mut changed = vec![
+        ("eal", running.eal != wanted.eal),
+        ("engine", running.engine != wanted.engine),
+        ("port", running.ports != wanted.ports),
+        ("client", running.clients != wanted.clients),
+        ("log", running.log != wanted.log),
+        ("sink: their number", running.sinks.len() != wanted.sinks.len()),
+    ];
+    for (old, new) in running.sinks.iter().zip(&wanted.sinks) {
+        changed.extend([
+            ("sink.port", old.port != new.port),
+            ("sink.listen", old.listen != new.listen),
+            ("sink.local_ip", old.local_ip != new.local_ip),
+            ("sink.remote_ip", old.remote_ip != new.remote_ip),
+            ("sink.out", old.out != new.out),
+            ("sink.format", old.format != new.format),
+            ("sink.cpu", old.cpu != new.cpu),
+        ]);
+    }
+    match changed.iter().find(|(_, changed)| *changed) {
+        Some((name, _)) => anyhow::bail!("{name} has changed, and only a restart changes it"),
+        None => Ok(()),
+    }
+}
+
 fn sink_config(sink: &SinkPlan) -> SinkConfig {
-    if sink.limits.retain_age.is_some() {
+    let SinkLimits { segment_bytes, segment_age, retain_bytes, .. } = sink.limits;
+    let (texts, spools) = (sink.outputs.contains(&Output::Text), sink.outputs.contains(&Output::Parquet));
+    if sink.limits.retain_age.is_some() && texts {
         tracing::warn!("sink.limits.retain_age_s is not kept for text; retain_bytes is");
     }
-    let text = TextConfig {
-        roll_bytes: sink.limits.segment_bytes,
-        roll_every: sink.limits.segment_age,
-        keep_bytes: sink.limits.retain_bytes.unwrap_or(u64::MAX),
-        ..TextConfig::default()
-    };
+    let text =
+        TextConfig { roll_bytes: segment_bytes, keep_bytes: retain_bytes.unwrap_or(u64::MAX), ..TextConfig::default() };
+    // Beside a spool, whose age the segments' is, text rolls by size and day.
+    let text = if spools { text } else { TextConfig { roll_every: segment_age, ..text } };
+    let spool = SpoolConfig { roll_bytes: segment_bytes, roll_every: segment_age, ..SpoolConfig::default() };
     SinkConfig {
-        text: Some(text),
+        text: texts.then_some(text),
+        spool: spools.then_some(spool),
         sync: match sink.sync {
             Sync::Never => SyncPolicy::Never,
             Sync::Every(interval) => SyncPolicy::Every(interval),
@@ -165,8 +223,16 @@ fn sink_config(sink: &SinkPlan) -> SinkConfig {
         batches_per_queue: sink.limits.batches_per_queue.into(),
         min_free_bytes: sink.limits.min_free_bytes,
         writer_cpu: sink.cpu.map(|cpu| cpu as usize),
-        ..SinkConfig::text_only(&sink.out)
+        ..SinkConfig::new(&sink.out)
     }
+}
+
+fn store_config(sink: &SinkPlan) -> Option<StoreConfig> {
+    let store = || {
+        let keep = Keep { bytes: sink.limits.retain_bytes, age: sink.limits.retain_age };
+        store::config(&sink.out, sink.format.as_ref(), keep, sink.limits.min_free_bytes)
+    };
+    sink.outputs.contains(&Output::Parquet).then(store)
 }
 
 fn start_client(client: &ClientPlan, ports: &[Arc<Port>], stop: &Stop) -> anyhow::Result<Feed> {

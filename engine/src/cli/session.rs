@@ -9,11 +9,11 @@ use std::{
 use netpoll::{
     engine::Engine,
     netpoll::{ClientOptions, ClientStats, Netpoll, Port, PortStats, RxFilter},
-    sink::{Sink, SinkConfig, SinkLedger},
+    sink::{Sink, SinkConfig, SinkLedger, store::StoreConfig},
 };
 use serde_json::json;
 
-use super::{ledger::Ledger, out::Out};
+use super::{ledger::Ledger, out::Out, store::Store};
 
 /// What runs.
 pub(super) struct Session {
@@ -27,6 +27,7 @@ struct PortSink {
     port: Arc<Port>,
     rx: Netpoll,
     sink: Sink,
+    store: Option<Store>,
     /// The sums of earlier runs on the same folder.
     before: SinkLedger,
     listen: String,
@@ -50,15 +51,18 @@ impl Session {
         &mut self,
         port: &Arc<Port>,
         config: SinkConfig,
+        store: Option<StoreConfig>,
         listen: String,
         filter: RxFilter,
     ) -> anyhow::Result<()> {
         let out = config.dir.clone();
         let sink = Sink::open(config)?;
         let before = sink.ledger();
+        // With the folder locked, and before the first datagram.
+        let store = store.map(|config| Store::start(config, &before)).transpose()?;
         // It only receives: the smallest ring does.
         let rx = port.setup_rx(ClientOptions::new("sink").ring_frames(1), filter, sink.hooks())?;
-        self.sinks.push(PortSink { port: port.clone(), rx, sink, before, listen, out });
+        self.sinks.push(PortSink { port: port.clone(), rx, sink, store, before, listen, out });
         Ok(())
     }
 
@@ -79,6 +83,16 @@ impl Session {
             });
             out.event("ready", text, value);
         }
+    }
+
+    /// Goes on with other limits of sink `at`.
+    pub(super) fn reload(&self, at: usize, config: SinkConfig, store: Option<&StoreConfig>) -> anyhow::Result<()> {
+        let PortSink { sink, store: running, .. } = &self.sinks[at];
+        sink.reload(config)?;
+        if let (Some(running), Some(config)) = (running, store) {
+            running.set_limits(config);
+        }
+        Ok(())
     }
 
     /// Datagrams that the sinks were given.
@@ -121,26 +135,33 @@ impl Session {
         let Session { engine, sinks, .. } = self;
         let ports = engine.ports();
         let mut stored = Vec::new();
-        for PortSink { port, rx, sink, before, out, .. } in sinks {
+        for PortSink { port, rx, sink, store, before, out, .. } in sinks {
             rx.cleanup()?;
-            stored.push((port, before, sink.stop(), out));
+            stored.push((port, before, sink.stop(), out, store));
         }
+        // The ports are free again before the last conversion, which may take seconds.
         let closed = engine.stop()?;
+        let mut incomplete = None;
         for port in &ports {
             let stats = port.stats();
             tell_sent(&mut ledger, port, &stats, sent);
             ledger.port(&format!("{}.rx", port.name()), &format!("port {}, receiving", port.name()), &stats);
-            for (_, before, after, dir) in stored.iter().filter(|(of, ..)| Arc::ptr_eq(of, port)) {
+            for (_, before, after, dir, store) in stored.iter_mut().filter(|(of, ..)| Arc::ptr_eq(of, port)) {
                 let (name, handed, got) = (port.name(), stats.queue.delivered, after.delivered - before.delivered);
                 let left = format!("port {name}: {handed} delivered");
                 let right = format!("{got} that the sink got");
                 ledger.equal(&format!("{name}.hook"), (&left, handed), (&right, got));
                 let earlier = if before.delivered > 0 { ", all runs together" } else { "" };
                 ledger.sink(&format!("{name}.sink"), &format!("sink {}{earlier}", dir.display()), after);
+                if let Some(store) = store.take() {
+                    // Told after the ledger, which is printed in any case.
+                    incomplete = store.finish(name, dir, after, &mut ledger).err().or(incomplete);
+                }
             }
         }
         ledger.mbufs(&closed);
-        ledger.print(out)
+        let balanced = ledger.print(out);
+        incomplete.map_or(balanced, Err)
     }
 }
 

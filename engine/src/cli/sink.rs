@@ -8,7 +8,6 @@ use netpoll::{
     config::{LogLevel, PortRanges},
     engine::Engine,
     netpoll::RxFilter,
-    sink::SinkConfig,
 };
 
 use super::{
@@ -19,9 +18,10 @@ use super::{
     port::{self, PortArgs},
     session::{self, Session},
     stop::Stop,
+    store::StoreArgs,
 };
 
-/// Receive log lines on a port and write them to a file, until SIGINT or SIGTERM.
+/// Receive log lines on a port and store them as text or Parquet, until SIGINT or SIGTERM.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs
@@ -29,6 +29,12 @@ and then, in another terminal:
   ip addr add 10.99.0.2/24 dev np0
   logger -d -n 10.99.0.1 -P 514 hello
   tail logs/netpoll.log
+
+With `--output parquet` lines are decoded (netconsole, syslog) and stored as logs/store/date=.../hour=.../*.parquet:
+  netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs --output parquet
+  netpoll logs --dir logs --follow
+At the end all that was received becomes Parquet; a second signal ends it at once, and the next start goes on with what
+is left in logs/spool.
 
 A line that starts with `ready:` says when packets can be received. The ledger, from the NIC to the file, comes at the end.")]
 pub(super) struct SinkArgs {
@@ -38,6 +44,8 @@ pub(super) struct SinkArgs {
     /// The folder to write to; made if it is not there.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    #[command(flatten)]
+    store: StoreArgs,
     /// End after so many datagrams.
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
@@ -74,7 +82,8 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
     let mut session = Session::new(engine);
     let filter = RxFilter { local_ports: args.listen.ranges().iter().cloned().collect(), ..RxFilter::default() };
-    session.add_sink(&port, SinkConfig::text_only(&args.out), args.listen.to_string(), filter)?;
+    let (sink, store) = args.store.configs(&args.out);
+    session.add_sink(&port, sink, store, args.listen.to_string(), filter)?;
     session.say_ready(out);
     session::wait(
         &stop,

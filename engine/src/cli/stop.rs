@@ -52,6 +52,11 @@ impl Stop {
         Ok(Stop(inner))
     }
 
+    /// Whether it was asked for, for who looks by itself.
+    pub(super) fn flag(&self) -> &AtomicBool {
+        &self.0.asked
+    }
+
     /// Whether it was asked for. Cheap.
     pub(super) fn asked(&self) -> bool {
         self.0.asked.load(Ordering::Relaxed)

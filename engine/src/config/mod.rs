@@ -28,8 +28,8 @@ mod value;
 pub use error::{ConfigError, Mistake, Mistakes};
 pub use machine::Machine;
 pub use plan::{
-    ClientPlan, EalPlan, EnginePlan, Idle, Input, LogFormat, LogLevel, LogPlan, Memory, OnFull, Output, Plan, PortPlan,
-    RemoteMac, SinkLimits, SinkPlan, Sync, Target,
+    ClientPlan, EalPlan, EnginePlan, Formats, Idle, Input, LogFormat, LogLevel, LogPlan, Memory, OnFull, Output, Plan,
+    PortPlan, RemoteMac, SinkLimits, SinkPlan, Sync, Target,
 };
 pub use value::{Device, Ipv4Net, PortRanges};
 

@@ -1,8 +1,8 @@
 //! What a config file comes to once everything is resolved: plain data, no default left open.
 
 use super::value::{Device, Ipv4Net, PortRanges};
-use crate::{LcoreId, QueueId, wire::MacAddr};
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use crate::{LcoreId, QueueId, sink::decode::Listen, wire::MacAddr};
+use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// Everything that `netpoll run` sets up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +204,8 @@ pub struct SinkPlan {
     pub out: PathBuf,
     /// What it writes there: not empty, none twice.
     pub outputs: Vec<Output>,
+    /// What each listening port's datagrams are decoded as; `None`: by the decoder's defaults.
+    pub format: Option<Formats>,
     /// Oldest that a batch gets before it is written.
     pub flush_interval: Duration,
     /// When files are synced.
@@ -213,6 +215,9 @@ pub struct SinkPlan {
     /// The CPU that its writer thread is pinned to.
     pub cpu: Option<u32>,
 }
+
+/// Formats by ranges of ports; the first range that holds a port says its format.
+pub type Formats = Vec<(RangeInclusive<u16>, Listen)>;
 
 /// What a sink writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,15 @@
 use super::{
     client::path,
     eal::starved,
-    plan::{Idle, Output, PortPlan, SinkLimits, SinkPlan, Sync},
+    plan::{Formats, Idle, Output, PortPlan, SinkLimits, SinkPlan, Sync},
     port::{self, NAME, RawPort},
     section::{At, Report, Section, Value},
     value::{self, PortRanges},
 };
-use crate::LcoreId;
+use crate::{
+    LcoreId,
+    sink::decode::{Listen, parse_listeners},
+};
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 /// `[[sink]]` as read. A field that could not be read is `None`, and that is noted already.
@@ -20,6 +23,7 @@ pub(super) struct RawSink {
     remote_ip: Option<Ipv4Addr>,
     out: Option<At<PathBuf>>,
     outputs: Vec<Output>,
+    format: Option<Formats>,
     flush_interval: Duration,
     sync: Sync,
     limits: SinkLimits,
@@ -30,6 +34,7 @@ impl RawSink {
     pub fn read(mut s: Section) -> RawSink {
         let folder = "a folder to write to";
         let address = |v: Value| v.text("an address like \"10.99.0.2\"", value::unicast).map(|at| at.value);
+        let outputs = s.get("outputs").and_then(|v| outputs(&v)).unwrap_or_else(|| vec![Output::Text]);
         let sink = RawSink {
             section: At { value: "sink", key: s.path("port"), span: s.span.clone() },
             port: s.get("port").and_then(|v| v.text(NAME, value::name)),
@@ -37,10 +42,11 @@ impl RawSink {
             local_ip: s.get("local_ip").and_then(address),
             remote_ip: s.get("remote_ip").and_then(address),
             out: s.require("out", folder).and_then(|v| v.text(folder, path)),
-            outputs: s.get("outputs").and_then(|v| outputs(&v)).unwrap_or_else(|| vec![Output::Text]),
+            format: s.get("format").and_then(|v| v.text(Listen::EXPECTED, parse_listeners)).map(|at| at.value),
+            limits: limits(s.section("limits"), outputs.contains(&Output::Parquet)),
+            outputs,
             flush_interval: Duration::from_millis(s.number("flush_interval_ms", 1..=60_000, 100)),
             sync: s.get("sync").and_then(|v| sync(&v)).unwrap_or(Sync::Every(Duration::from_millis(200))),
-            limits: limits(s.section("limits")),
             cpu: s.get("cpu").and_then(|v| v.number(0..=8191)),
         };
         s.finish();
@@ -60,6 +66,7 @@ impl RawSink {
             remote_ip: self.remote_ip,
             out: self.out?.value,
             outputs: self.outputs,
+            format: self.format,
             flush_interval: self.flush_interval,
             sync: self.sync,
             limits: self.limits,
@@ -142,7 +149,9 @@ fn sync(value: &Value) -> Option<Sync> {
     }
 }
 
-fn limits(mut s: Section) -> SinkLimits {
+/// `spools`: Parquet is among the outputs, and what of the spool becomes Parquet when is asked; or else
+/// when text files roll.
+fn limits(mut s: Section, spools: bool) -> SinkLimits {
     const MIB: u64 = 1 << 20;
     const TIB: u64 = 1 << 40;
     let year_s = 366 * 86_400;
@@ -151,7 +160,7 @@ fn limits(mut s: Section) -> SinkLimits {
         batch_bytes: s.number("batch_bytes", 65_536..=16 * MIB, 262_144),
         batches_per_queue: s.number("batches_per_queue", 2..=1024, 64),
         segment_bytes: s.number("segment_bytes", MIB..=64 << 30, 128 * MIB),
-        segment_age: Duration::from_secs(s.number("segment_age_s", 1..=86_400, 3600)),
+        segment_age: Duration::from_secs(s.number("segment_age_s", 1..=86_400, if spools { 60 } else { 3600 })),
         min_free_bytes: s.number("min_free_bytes", 0..=1024 * TIB, 256 * MIB),
         retain_bytes: s.get("retain_bytes").and_then(|v| v.number(16 * MIB..=1024 * TIB)).map(|at| at.value),
         retain_age: s

@@ -35,7 +35,7 @@ mod table;
 
 use std::sync::Arc;
 
-pub use config::{DecodeConfig, Listen};
+pub use config::{DecodeConfig, Listen, parse_listeners, show_listeners};
 pub use gap::{Gap, GapKind};
 #[cfg(feature = "store")]
 pub use snapshot::Snapshot;

@@ -10,7 +10,7 @@ use std::{
 use parquet::arrow::ArrowWriter;
 
 use super::{
-    Layout, Manifest, Removed, SegmentReader, StoreConfig, StoreError, hour_of,
+    Layout, Manifest, Removed, SegmentReader, StoreConfig, StoreError, StoreLimits, hour_of,
     layout::{FileId, make_dir, publish, remove, sync_dir, temporary},
     list_segments,
     retention::retain,
@@ -93,8 +93,8 @@ impl Converter {
         Ok(converter)
     }
 
-    /// The decoder's counters by name, and `segments`, `segments_damaged`, summed over all restarts. As of
-    /// the last commit.
+    /// The decoder's counters by name, and `segments`, `segments_damaged`, `parquet_rows` (rows that Parquet
+    /// files were closed with), summed over all restarts. As of the last commit.
     pub fn totals(&self) -> &BTreeMap<String, u64> {
         &self.manifest.totals
     }
@@ -102,6 +102,12 @@ impl Converter {
     /// Datagrams that wait in the decoder: in the manifest, and in no file yet.
     pub fn pending_datagrams(&self) -> u64 {
         self.decoder.pending_datagrams()
+    }
+
+    /// Goes on with other limits.
+    pub fn set_limits(&mut self, limits: StoreLimits) {
+        let StoreLimits { keep_ns, keep_bytes, min_free_bytes } = limits;
+        self.config = StoreConfig { keep_ns, keep_bytes, min_free_bytes, ..self.config.clone() };
     }
 
     /// What retention has taken away since the store was opened.
@@ -238,7 +244,7 @@ impl Converter {
             }
         }
         let records = files.end()?;
-        self.commit(id, Fingerprint::of(&path)?.unwrap_or_default(), damaged)?;
+        self.commit(id, Fingerprint::of(&path)?.unwrap_or_default(), damaged, records)?;
         self.put_away(segment)?;
         self.faults.point("segment removed")?;
         Ok(Step::Converted { segment, records })
@@ -250,7 +256,7 @@ impl Converter {
         let mut files = Files::new(&self.layout, &self.config, id, &mut self.rows, &mut self.gaps, &mut self.faults);
         self.decoder.flush(&mut files);
         let records = files.end()?;
-        self.commit(id, self.manifest.segment, self.manifest.damaged)?;
+        self.commit(id, self.manifest.segment, self.manifest.damaged, records)?;
         Ok(Step::Flushed { records })
     }
 
@@ -270,19 +276,33 @@ impl Converter {
         }
     }
 
-    fn commit(&mut self, id: FileId, segment: Fingerprint, damaged: bool) -> Result<(), StoreError> {
+    fn commit(&mut self, id: FileId, segment: Fingerprint, damaged: bool, rows: u64) -> Result<(), StoreError> {
         let counted = self.decoder.counters().snapshot();
         let mut totals = self.manifest.totals.clone();
         let mut add = |name: &str, count: u64| *totals.entry(name.to_owned()).or_default() += count;
         counted.since(&self.counted).iter().for_each(|(name, _, count)| add(name, count));
         add("segments", u64::from(id.flush == 0));
         add("segments_damaged", u64::from(damaged && id.flush == 0));
+        add("parquet_rows", rows);
         let decoder = Some(self.decoder.snapshot());
         let manifest = Manifest { last: Some(id), segment, damaged, decoder, totals };
         manifest.store(&self.layout)?;
         self.manifest = manifest;
         self.counted = counted;
         self.faults.point("committed")
+    }
+
+    /// Datagrams in the spool that are not converted yet. Reads all of their segments.
+    pub fn spooled_datagrams(&self) -> Result<u64, StoreError> {
+        let mut count = 0;
+        for segment in list_segments(&self.layout)? {
+            if !self.manifest.is_past(segment)
+                && let Some(mut reader) = SegmentReader::open(&self.layout.segment(segment))?
+            {
+                count += reader.count_rows()?;
+            }
+        }
+        Ok(count)
     }
 
     /// To change the limits.
@@ -410,27 +430,28 @@ impl<'a> Files<'a> {
             let path = self.layout.parquet(self.id, hour_ns, self.part);
             self.make_room(&path)?;
             let file = File::create(temporary(&path)).map_err(StoreError::io("make", &path))?;
-            let file = self
+            let (file, rows) = self
                 .write_parquet(file, &order)
                 .map_err(|source| StoreError::Parquet { path: path.clone(), source })?;
+            self.records += rows;
             self.faults.point("file written")?;
             publish(&file, &path)?;
             self.faults.point("file published")?;
         }
-        self.records += self.rows.len() as u64;
         self.part += 1;
         Ok(())
     }
 
-    fn write_parquet(&self, file: File, order: &[u32]) -> parquet::errors::Result<File> {
+    /// The file, and the rows that its own footer says.
+    fn write_parquet(&self, file: File, order: &[u32]) -> parquet::errors::Result<(File, u64)> {
         let properties = schema::properties(self.config.zstd_level);
-        let file = BufWriter::with_capacity(1 << 20, file);
-        let mut writer = ArrowWriter::try_new(file, schema::schema(), Some(properties))?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        let mut writer = ArrowWriter::try_new(&mut file, schema::schema(), Some(properties))?;
         for rows in order.chunks(BATCH_ROWS) {
             writer.write(&schema::batch(self.rows, rows)?)?;
         }
-        let file = writer.into_inner()?;
-        file.into_inner().map_err(|error| error.into_error().into())
+        let rows = writer.close()?.file_metadata().num_rows().unsigned_abs();
+        Ok((file.into_inner().map_err(|error| error.into_error())?, rows))
     }
 
     fn write_gaps(&mut self) -> Result<(), StoreError> {

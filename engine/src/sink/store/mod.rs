@@ -72,6 +72,15 @@ pub struct StoreConfig {
     pub min_free_bytes: u64,
 }
 
+/// The part of a [`StoreConfig`] that may change while a converter runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as in StoreConfig")]
+pub struct StoreLimits {
+    pub keep_ns: Option<u64>,
+    pub keep_bytes: Option<u64>,
+    pub min_free_bytes: u64,
+}
+
 impl StoreConfig {
     /// The defaults for a sink's directory: zstd level 1, parts of 64 MiB, kept for ever but for the
     /// last 256 MiB of the disk.

@@ -48,6 +48,18 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// The rows from here to the end of what is there, or to where it is damaged.
+    pub fn count_rows(&mut self) -> Result<u64, StoreError> {
+        let mut count = 0;
+        loop {
+            match self.reader.next_batch() {
+                Ok(Some(batch)) => count += batch.rows() as u64,
+                Ok(None) | Err(SpoolError::Damaged { .. }) => return Ok(count),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// The end mark was read.
     pub fn is_sealed(&self) -> bool {
         self.reader.is_finished()

@@ -2,19 +2,21 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Converter, Step, StoreError};
+use super::{Converter, Step, StoreError, StoreLimits};
 
 /// A converter on a thread of its own.
 #[derive(Debug)]
 pub struct ConverterThread {
     stop: Arc<AtomicBool>,
+    /// New limits, until the thread takes them.
+    limits: Arc<Mutex<Option<StoreLimits>>>,
     thread: JoinHandle<Result<Converter, StoreError>>,
 }
 
@@ -23,10 +25,18 @@ impl ConverterThread {
     pub fn start(mut converter: Converter, poll: Duration) -> ConverterThread {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let limits = Arc::<Mutex<Option<StoreLimits>>>::default();
+        let new_limits = limits.clone();
         let run = move || {
             let mut failing = false;
             // Relaxed: the flag carries nothing but itself.
             while !stopped.load(Ordering::Relaxed) {
+                let changed = new_limits.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(limits) = changed {
+                    converter.set_limits(limits);
+                    // A failure shows again, and is told, in the steps.
+                    let _ = converter.retain(now_ns());
+                }
                 let step = converter.step(now_ns());
                 match &step {
                     // Said once, until it works again.
@@ -42,7 +52,13 @@ impl ConverterThread {
             converter.finish(now_ns())?;
             Ok(converter)
         };
-        ConverterThread { stop, thread: thread::spawn(run) }
+        ConverterThread { stop, limits, thread: thread::spawn(run) }
+    }
+
+    /// Goes on with other limits, soon.
+    pub fn set_limits(&self, limits: StoreLimits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = Some(limits);
+        self.thread.thread().unpark();
     }
 
     /// Converts what is left, and ends. To be called after the sink has stopped.

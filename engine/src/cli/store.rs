@@ -1,0 +1,187 @@
+//! The store beside a sink: what was typed, the converter, its part of the ledger.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use netpoll::{
+    config::Formats,
+    sink::{
+        SinkConfig, SinkLedger, TextConfig,
+        decode::{DecodeConfig, Listen, parse_listeners, show_listeners},
+        store::{Converter, ConverterThread, StoreConfig, StoreLimits},
+    },
+};
+
+use super::ledger::Ledger;
+
+/// What a sink writes, for how long.
+#[derive(Args, Debug)]
+pub(super) struct StoreArgs {
+    /// What to write: lines of text, decoded records as Parquet, or both.
+    #[arg(long, value_enum, value_name = "OUTPUT", default_value_t = Output::Text)]
+    output: Output,
+    /// How Parquet's records are decoded: auto, netconsole, netconsole-basic, netconsole-extended, syslog or raw;
+    /// by port: `514=syslog,6666=netconsole,auto` (this is the default)
+    #[arg(long, value_name = "FORMAT", value_parser = formats)]
+    format: Option<Text<Formats>>,
+    /// Most bytes of Parquet, and of text, that are kept: the oldest go. `500M`, `20G`.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    keep_bytes: Option<u64>,
+    /// Days that Parquet files are kept.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_days: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Parquet,
+    Both,
+}
+
+/// Keeps clap from taking a `Vec` for an option that repeats.
+#[derive(Clone, Debug)]
+pub(super) struct Text<T>(pub(super) T);
+
+pub(super) fn formats(text: &str) -> Result<Text<Formats>, String> {
+    parse_listeners(text).map(Text).ok_or_else(|| format!("expected {}", Listen::EXPECTED))
+}
+
+/// `1048576`, `500M`, `20G`, `2T`: of 1024.
+fn bytes(text: &str) -> Result<u64, &'static str> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        Some(b'T' | b't') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number: Option<u64> = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+    let bytes = number.filter(|number| *number > 0).and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or("expected a number of bytes like `500M` or `20G`")
+}
+
+impl StoreArgs {
+    /// For a sink that writes to `dir`.
+    pub(super) fn configs(&self, dir: &Path) -> (SinkConfig, Option<StoreConfig>) {
+        let text = TextConfig::default();
+        let text = TextConfig { keep_bytes: self.keep_bytes.unwrap_or(text.keep_bytes), ..text };
+        let spools = self.output != Output::Text;
+        let mut sink = if spools { SinkConfig::new(dir) } else { SinkConfig::text_only(dir) };
+        sink.text = (self.output != Output::Parquet).then_some(text);
+        let age = self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        let keep = Keep { bytes: self.keep_bytes, age };
+        let formats = self.format.as_ref().map(|Text(formats)| formats);
+        let store = spools.then(|| config(dir, formats, keep, sink.min_free_bytes));
+        (sink, store)
+    }
+}
+
+/// What is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    pub(super) bytes: Option<u64>,
+    pub(super) age: Option<Duration>,
+}
+
+/// Old records go while there is still this much more room than the sink leaves, so that it goes on storing.
+const ROOM_BYTES: u64 = 128 << 20;
+
+/// The store of the sink in `dir`, which leaves `min_free_bytes` on the disk.
+pub(super) fn config(dir: &Path, formats: Option<&Formats>, keep: Keep, min_free_bytes: u64) -> StoreConfig {
+    let decode = DecodeConfig::default();
+    StoreConfig {
+        decode: DecodeConfig { listeners: formats.unwrap_or(&decode.listeners).clone(), ..decode },
+        keep_ns: keep.age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
+        keep_bytes: keep.bytes,
+        min_free_bytes: min_free_bytes.saturating_add(ROOM_BYTES),
+        ..StoreConfig::new(dir)
+    }
+}
+
+/// How the sink in `dir` decodes, for who reads its spool: written by [`Store::start`].
+pub(super) fn formats_of(dir: &Path) -> Option<Formats> {
+    parse_listeners(fs::read_to_string(formats_file(dir)).ok()?.trim_end())
+}
+
+fn formats_file(dir: &Path) -> PathBuf {
+    dir.join("formats")
+}
+
+/// A converter that runs beside a sink.
+pub(super) struct Store {
+    thread: ConverterThread,
+    /// Before this run: datagrams decoded, those in the spool, those the sink's ledger says are stored.
+    decoded: u64,
+    spooled: u64,
+    stored: u64,
+}
+
+/// How soon a sealed segment is seen.
+const POLL: Duration = Duration::from_millis(200);
+
+impl Store {
+    /// Starts it. The sink has locked the directory, and has stored nothing yet.
+    pub(super) fn start(config: StoreConfig, ledger: &SinkLedger) -> anyhow::Result<Store> {
+        let file = formats_file(&config.dir);
+        let text = show_listeners(&config.decode.listeners) + "\n";
+        let fresh = file.with_extension("new");
+        fs::write(&fresh, text)
+            .and_then(|()| fs::rename(&fresh, &file))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        let converter = Converter::open(config)?;
+        let decoded = total(&converter, "datagrams");
+        let spooled = converter.spooled_datagrams()?;
+        Ok(Store { thread: ConverterThread::start(converter, POLL), decoded, spooled, stored: ledger.stored })
+    }
+
+    pub(super) fn set_limits(&self, config: &StoreConfig) {
+        let StoreConfig { keep_ns, keep_bytes, min_free_bytes, .. } = *config;
+        self.thread.set_limits(StoreLimits { keep_ns, keep_bytes, min_free_bytes });
+    }
+
+    /// The sink has stopped: converts what is left, and tells what it came to.
+    pub(super) fn finish(self, port: &str, dir: &Path, sink: &SinkLedger, ledger: &mut Ledger) -> anyhow::Result<()> {
+        let context = || format!("the store in {} is not complete; the rest is in its spool", dir.display());
+        let converter = self.thread.stop().with_context(context)?;
+        let spooled = converter.spooled_datagrams().with_context(context)?;
+        let (decoded, stored) = (total(&converter, "datagrams") - self.decoded, sink.stored - self.stored);
+        let left = format!("{stored} stored + {} in the spool before", self.spooled);
+        let right = format!("{decoded} decoded + {spooled} in the spool");
+        ledger.equal(&format!("{port}.spool"), (&left, stored + self.spooled), (&right, decoded + spooled));
+        let parts = [
+            ("in_records", total(&converter, "record_parts")),
+            ("duplicate_messages", total(&converter, "duplicate_messages")),
+            ("duplicate_fragments", total(&converter, "duplicate_fragments")),
+            ("pending", converter.pending_datagrams()),
+        ];
+        let title = format!("decoding in {}, all runs together", dir.display());
+        ledger.parts(&format!("{port}.decode"), &title, ("datagrams", total(&converter, "datagrams")), &parts);
+        let (records, rows) = (total(&converter, "records"), total(&converter, "parquet_rows"));
+        let right = format!("{rows} rows in Parquet files");
+        ledger.equal(&format!("{port}.store"), (&format!("{records} records"), records), (&right, rows));
+        Ok(())
+    }
+}
+
+fn total(converter: &Converter, name: &str) -> u64 {
+    converter.totals().get(name).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_strict() {
+        assert_eq!((bytes("1"), bytes("3K"), bytes("2g"), bytes("1T")), (Ok(1), Ok(3072), Ok(2 << 30), Ok(1 << 40)));
+        for bad in ["", "0", "K", "-1", "+1", "1.5G", "1 G", "1GB", "99999999999T", "é"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+}
