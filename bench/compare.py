@@ -76,7 +76,7 @@ class Party:
     def cpu_ns(self):
         """CPU time of the measured lcore's thread, which rests now."""
         for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
-            if re.search(r"worker-?1$", (task / "comm").read_text().strip()):
+            if re.search(r"(worker-?|poll-|lcore-)1$", (task / "comm").read_text().strip()):
                 return int((task / "schedstat").read_text().split()[0])
         raise Failed(f"{self.label}: no thread of lcore 1")
 
