@@ -16,6 +16,7 @@ mod mailbox;
 pub mod options;
 mod poll;
 mod poll_loop;
+mod port;
 mod rate;
 mod ring;
 mod send;
@@ -24,8 +25,9 @@ mod stats;
 use std::net::IpAddr;
 
 pub use client::{ClientOptions, DropCallback, Netpoll, OnFull, POLL_BUDGET, RemoteMac, SharedNetpoll};
-pub use info::{NetpollInfo, Port, PortOptions, RX_DROP, RX_ENABLED, RxFilter};
+pub use info::{NetpollInfo, RX_DROP, RX_ENABLED, RxFilter};
 pub use poll_loop::{IdlePolicy, PollLoop, PollLoopHandle};
+pub use port::{Port, PortOptions};
 pub use stats::{ClientStats, PortStats, QueueStats, SentStats, SubmitStats};
 
 /// The port that the type parameters default to: DPDK's where it is built in.

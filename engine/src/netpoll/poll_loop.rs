@@ -13,8 +13,9 @@ use std::{
 
 use super::{
     clock,
-    info::{NetpollInfo, Port},
+    info::NetpollInfo,
     mailbox::{Mailbox, Ticket},
+    port::Port,
 };
 use crate::{
     LcoreId, QueueId,
