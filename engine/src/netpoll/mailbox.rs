@@ -121,13 +121,20 @@ mod loom_tests {
                     }
                 })
             };
-            let ticket = mailbox.post(Box::new(|state| state.hook = None));
+            // What the change did elsewhere is seen, too, once it counts as applied.
+            let done = Arc::new(AtomicBool::new(false));
+            let doing = done.clone();
+            let ticket = mailbox.post(Box::new(move |state| {
+                state.hook = None;
+                doing.store(true, Ordering::Relaxed);
+            }));
             while !mailbox.is_applied(ticket) {
                 if let Ok(mut state) = gate.try_enter(crate::netpoll::gate::CONTROL) {
                     mailbox.apply(&mut state);
                 }
                 thread::yield_now();
             }
+            assert!(done.load(Ordering::Relaxed), "applied before it was done");
             freed.store(true, Ordering::Relaxed);
             lcore.join().unwrap();
         });
