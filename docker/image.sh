@@ -12,8 +12,8 @@ build_binary() {
     echo "building the release binary"
     nice cargo build --release --locked --quiet --package netpoll --bin netpoll --example null_port
     mkdir -p dist
-    strip --strip-debug -o dist/netpoll target/release/netpoll
-    strip --strip-debug -o dist/null_port target/release/examples/null_port
+    strip --strip-all -o dist/netpoll target/release/netpoll
+    strip --strip-all -o dist/null_port target/release/examples/null_port
 }
 
 # What the runtime stage is made of, but for our own files.
