@@ -1,4 +1,4 @@
-//! Safe owners of DPDK's objects: the only module that says `unsafe`.
+//! Safe owners of DPDK's objects: apart from one AVX2 sum in `wire`, the only module that says `unsafe`.
 //!
 //! ```text
 //! Eal <- Mempool <- Device <- Running <- StartedPort, DpdkQueue      a <- b: b holds a
