@@ -58,6 +58,33 @@ fn what_leaves_is_what_was_sent_and_the_equation_holds() {
     assert_eq!(wire.pool().outstanding(), 0, "mbufs out = mbufs back");
 }
 
+/// Whole frames go the way of payloads: in order, padded, counted; no remote address is needed.
+#[test]
+fn whole_frames_leave_as_they_are() {
+    let _lcore = enter_lcore();
+    let (port, wire) = port();
+    let mut exclusive = port.setup(ClientOptions::new("raw")).unwrap();
+    let mut shared = port.setup(ClientOptions::new("raw").shared()).unwrap();
+    poll_all(&exclusive);
+    take_all(&wire);
+    for np in [&mut exclusive, &mut shared] {
+        assert_eq!(np.max_frame(), 1514);
+        let frames: Vec<Vec<u8>> = [1514, 60, 14, 0].into_iter().map(|len| vec![len as u8; len]).collect();
+        frames.iter().for_each(|frame| np.send_frame(frame).unwrap());
+        assert_eq!(np.send_frame(&[0; 1515]), Err(SendError::TooLong));
+        assert_eq!(np.send(b"no remote address"), Err(SendError::NoRemote));
+        poll_all(np);
+        let padded = frames.into_iter().map(|mut frame| {
+            frame.resize(frame.len().max(60), 0);
+            frame
+        });
+        assert_eq!(take_all(&wire), padded.collect::<Vec<_>>());
+        let stats = np.stats();
+        assert_eq!((stats.submit.submitted, stats.sent.sent, stats.submit.too_long), (6, 4, 1));
+        assert!(stats.balances());
+    }
+}
+
 #[test]
 fn a_full_ring_refuses_counts_and_calls_back() {
     let _lcore = enter_lcore();

@@ -3,6 +3,8 @@
 //! A client is light: two small rings, prebuilt headers and its counters. It sends from its own thread; nothing
 //! it does waits for the poll loop unless its drop policy says so.
 
+mod frame;
+mod hook_sender;
 mod options;
 
 use std::{
@@ -15,12 +17,12 @@ use std::{
     time::Instant,
 };
 
+pub(crate) use hook_sender::HookSender;
 pub use options::{ClientOptions, DropCallback, OnFull, RemoteMac};
 
 use super::{
     SendError,
     dirty::DirtyMap,
-    hook::{Datagram, HookSend},
     info::NetpollInfo,
     port::{Port, PortShared},
     ring::{ClientEnd, ClientRing, ExclusiveEnd, SharedRing},
@@ -148,7 +150,7 @@ impl ClientShared {
     fn submit<B: Frame, R: ClientEnd<B>>(
         &self,
         ring: &mut R,
-        template: Option<&UdpTemplate>,
+        headers: Headers<'_>,
         payload: &[u8],
         wait: impl FnOnce(&mut R) -> Option<B>,
     ) -> Result<(), SendError> {
@@ -161,10 +163,12 @@ impl ClientShared {
         if self.closed.load(Ordering::Relaxed) {
             return refuse(&counters.closed, SendError::Closed);
         }
-        let Some(template) = template else {
-            return refuse(&counters.no_remote, SendError::NoRemote);
+        let most = match headers {
+            Headers::Template(_) => self.max_payload,
+            Headers::Unknown => return refuse(&counters.no_remote, SendError::NoRemote),
+            Headers::InPayload => self.max_payload + HEADERS_LEN,
         };
-        if payload.len() > self.max_payload {
+        if payload.len() > most {
             return refuse(&counters.too_long, SendError::TooLong);
         }
         if !self.port.is_up() {
@@ -182,11 +186,21 @@ impl ClientShared {
                 refuse(&counters.ring_full, SendError::RingFull)
             };
         };
-        if self.fill(&mut frame, template, payload, R::SHARED).is_none() || ring.push(frame).is_err() {
+        let filled = match headers {
+            Headers::Template(template) => self.fill(&mut frame, template, payload, R::SHARED),
+            _ => frame::fill(&mut frame, payload),
+        };
+        if filled.is_none() || ring.push(frame).is_err() {
             return refuse(&counters.too_long, SendError::TooLong);
         }
         count(R::SHARED, &counters.queued_bytes, payload.len() as u64);
         Ok(())
+    }
+
+    /// What stands before the payloads that it sends to its remote address.
+    #[inline]
+    fn headers(&self) -> Headers<'_> {
+        self.template.as_ref().map_or(Headers::Unknown, Headers::Template)
     }
 
     /// Tells the poll context that there are frames.
@@ -219,7 +233,7 @@ impl ClientShared {
     fn submit_shared<'a, B: Frame>(
         &self,
         ring: &'a SharedRing<B>,
-        template: Option<&UdpTemplate>,
+        headers: Headers<'_>,
         payload: &[u8],
         wait: impl FnOnce(&mut &'a SharedRing<B>) -> Option<B>,
     ) -> Result<(), SendError> {
@@ -230,7 +244,7 @@ impl ClientShared {
             self.submit.closed.add_shared(1);
             Err(SendError::Closed)
         } else {
-            let result = self.submit(&mut { ring }, template, payload, wait);
+            let result = self.submit(&mut { ring }, headers, payload, wait);
             if result.is_ok() {
                 self.mark();
             }
@@ -247,6 +261,17 @@ impl ClientShared {
             queued: in_ring as u64 + self.staged(),
         }
     }
+}
+
+/// What stands before a payload.
+#[derive(Clone, Copy)]
+enum Headers<'a> {
+    /// These.
+    Template(&'a UdpTemplate),
+    /// Nobody knows: the client has no remote address.
+    Unknown,
+    /// What it brings itself: it is a whole frame.
+    InPayload,
 }
 
 #[inline]
@@ -278,13 +303,13 @@ impl<P: PortIo> Netpoll<P> {
         match &mut self.ring {
             ClientRing::Exclusive(end) => {
                 let wait = |end: &mut ExclusiveEnd<P::Buf>| wait_for_credit(&self.info, self.queue, shared, end);
-                let result = shared.submit(end, shared.template.as_ref(), payload, wait);
+                let result = shared.submit(end, shared.headers(), payload, wait);
                 if result.is_ok() {
                     shared.mark();
                 }
                 result
             }
-            ClientRing::Shared(ring) => send_shared(shared, ring, &self.info, self.queue, payload),
+            ClientRing::Shared(ring) => send_shared(shared, ring, &self.info, self.queue, shared.headers(), payload),
         }
     }
 
@@ -302,7 +327,7 @@ impl<P: PortIo> Netpoll<P> {
                 shared.mark();
                 wait_for_credit(&self.info, self.queue, shared, end)
             };
-            queued += usize::from(shared.submit(end, shared.template.as_ref(), payload, wait).is_ok());
+            queued += usize::from(shared.submit(end, shared.headers(), payload, wait).is_ok());
         }
         if queued > 0 {
             shared.mark();
@@ -399,7 +424,7 @@ pub struct SharedNetpoll<P: PortIo = super::DefaultIo> {
 impl<P: PortIo> SharedNetpoll<P> {
     /// As [`Netpoll::send`], from any thread.
     pub fn send(&self, payload: &[u8]) -> Result<(), SendError> {
-        send_shared(&self.shared, &self.ring, &self.info, self.queue, payload)
+        send_shared(&self.shared, &self.ring, &self.info, self.queue, self.shared.headers(), payload)
     }
 }
 
@@ -421,10 +446,11 @@ fn send_shared<P: PortIo>(
     ring: &SharedRing<P::Buf>,
     info: &NetpollInfo<P>,
     queue: usize,
+    headers: Headers<'_>,
     payload: &[u8],
 ) -> Result<(), SendError> {
     let wait = |end: &mut &SharedRing<P::Buf>| wait_for_credit(info, queue, shared, end);
-    shared.submit_shared(ring, shared.template.as_ref(), payload, wait)
+    shared.submit_shared(ring, headers, payload, wait)
 }
 
 /// Waits for a credit as long as the drop policy allows; an lcore makes room itself meanwhile.
@@ -449,34 +475,6 @@ fn wait_for_credit<P: PortIo>(
         if start.elapsed() >= limit || shared.closed.load(Ordering::Relaxed) {
             return None;
         }
-    }
-}
-
-/// A client's sending side inside its own rx hook.
-pub(crate) struct HookSender<B> {
-    pub(crate) shared: Arc<ClientShared>,
-    pub(crate) ring: Arc<SharedRing<B>>,
-}
-
-impl<B: Frame> HookSend for HookSender<B> {
-    fn send(&self, payload: &[u8]) -> Result<(), SendError> {
-        self.shared.submit_shared(&self.ring, self.shared.template.as_ref(), payload, |_| None)
-    }
-
-    fn reply(&self, to: &Datagram<'_>, payload: &[u8]) -> Result<(), SendError> {
-        let template = match (to.src_ip, to.dst_ip) {
-            (IpAddr::V4(dst_ip), IpAddr::V4(asked)) => Some(UdpTemplate::new(&UdpFlow {
-                src_mac: self.shared.port.mac,
-                dst_mac: to.src_mac,
-                // A group was asked: answered from our own address.
-                src_ip: if asked.is_broadcast() || asked.is_multicast() { self.shared.local_ip } else { asked },
-                dst_ip,
-                src_port: to.dst_port,
-                dst_port: to.src_port,
-            })),
-            _ => None,
-        };
-        self.shared.submit_shared(&self.ring, template.as_ref(), payload, |_| None)
     }
 }
 
