@@ -4,6 +4,8 @@
 mod config;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/reload.rs"]
+mod reload;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/support.rs"]

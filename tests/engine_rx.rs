@@ -255,3 +255,38 @@ fn making_room_drops_what_is_not_for_the_rx_client() {
     assert!(stats.balances());
     drop((rx, tx));
 }
+
+/// Each frame is judged by one filter: none is lost while it changes.
+#[test]
+fn the_filter_changes_under_traffic() {
+    let _lcore = enter_lcore();
+    let (port, wire) = port();
+    let recorder = Recorder::default();
+    let only = |port: u16| RxFilter { local_ports: port.into(), ..RxFilter::default() };
+    let np = port.setup_rx(client("rx"), only(514), recorder.factory()).unwrap();
+    let mut expected = Vec::new();
+    for round in 0..10_u16 {
+        let listens = 514 + round % 2;
+        np.set_filter(&only(listens)).unwrap();
+        for to in [514, 515] {
+            let payload = format!("{round} to {to}").into_bytes();
+            wire.inject(&datagram(to, &payload));
+            if to == listens {
+                expected.push(payload);
+            }
+        }
+        poll_all(&np);
+    }
+    assert_eq!(recorder.payloads(), expected);
+    let stats = port.stats();
+    assert_eq!((stats.queue.delivered, stats.unmatched(Reason::NotLocalPort)), (10, 10));
+    assert!(stats.balances());
+    let v6 = RxFilter { remote_ip: Some("2001:db8::1".parse().unwrap()), ..RxFilter::default() };
+    assert!(matches!(np.set_filter(&v6), Err(SetupError::AddressFamily { .. })));
+    // Without a hook there is nothing to filter for.
+    let sender = port.setup(client("tx")).unwrap();
+    sender.set_filter(&RxFilter::default()).unwrap();
+    wire.inject(&datagram(514, b"to nobody"));
+    poll_all(&np);
+    assert_eq!(port.stats().unmatched(Reason::NotLocalPort), 11);
+}

@@ -100,15 +100,21 @@ impl Running {
     /// Reads until a line of standard output starts with `start`.
     #[track_caller]
     pub fn until(&mut self, start: &str) -> String {
+        self.until_line(start, |line| line.starts_with(start))
+    }
+
+    /// Reads until a line of standard output is `wanted`; `what` it is.
+    #[track_caller]
+    pub fn until_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let mut line = String::new();
             if self.stdout.read_line(&mut line).unwrap() == 0 {
                 let mut stderr = String::new();
                 self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-                panic!("it ended before `{start}`:\n{}{stderr}", self.read);
+                panic!("it ended before `{what}`:\n{}{stderr}", self.read);
             }
             self.read += &line;
-            if line.starts_with(start) {
+            if wanted(&line) {
                 return line;
             }
         }
@@ -168,6 +174,16 @@ impl Drop for Running {
 fn piped(command: &mut Command) -> Child {
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Waits until `condition` holds; a test that waits this long has failed.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < limit, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Lines in a file.

@@ -50,14 +50,24 @@ fn sink_ends_by_itself_and_accounts_for_every_frame() {
     let run = netpoll(&args).ends(0).balances();
     let ready = run.stdout.lines().next().unwrap();
     assert!(ready.starts_with("ready: port net_null0 (net_null) ") && ready.contains("udp 514,6666-6670"), "{ready}");
-    assert!(run.stdout.contains("\n1 s: net_null0: "), "status: {run:#?}");
+    let running = run.stdout.lines().find(|line| line.starts_with("1 s: net_null0: ")).expect("a line of the ledger");
+    assert!(running.contains(" arrived = ") && running.contains("; 0 to the sink; "), "{running}");
+    assert!(run.stdout.contains("port net_null0, from the NIC to the disk:\n"), "{run:#?}");
     assert!(run.count("arrived") > 0);
 
     let args = [&args[..], &["--log-format", "json"]].concat();
     let events = netpoll(&args).ends(0).json();
     let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!((kinds[0], kinds[1], *kinds.last().unwrap()), ("ready", "stats", "ledger"));
-    assert_eq!(events.last().unwrap()["net_null0.rx"]["balanced"], true);
+    assert_eq!((kinds[0], kinds[1], *kinds.last().unwrap()), ("ready", "ledger", "ledger"));
+    let (running, last) = (&events[1], events.last().unwrap());
+    assert_eq!((&running["final"], &last["final"]), (&false.into(), &true.into()));
+    // The same keys, so that one reader does for both.
+    assert!(running["net_null0.rx"]["arrived"].as_u64() <= last["net_null0.rx"]["arrived"].as_u64(), "{running}");
+    assert_eq!(running["net_null0.sink"]["stored"], 0);
+    assert!(
+        ["net_null0.rx", "net_null0.sink", "net_null0.way"].iter().all(|key| last[key]["balanced"] == true),
+        "{last}"
+    );
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use netpoll::{config::ConfigError, dpdk::DpdkError, engine::EngineError, netpoll::options::OptionsError};
+use netpoll::{
+    config::ConfigError, dpdk::DpdkError, engine::EngineError, netpoll::options::OptionsError, sink::SinkError,
+};
 
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
@@ -35,5 +37,11 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
         DpdkError::EalInit { log, .. } => log.0.iter().any(|line| line.contains("Invalid 'command line' arguments")),
         _ => false,
     };
-    dpdk.is_some_and(typed_wrong) || error.is::<Usage>() || error.is::<ConfigError>() || error.is::<OptionsError>()
+    // It does not get better by trying again.
+    let reserve = matches!(error.downcast_ref::<SinkError>(), Some(SinkError::DiskTooSmall { .. }));
+    reserve
+        || dpdk.is_some_and(typed_wrong)
+        || error.is::<Usage>()
+        || error.is::<ConfigError>()
+        || error.is::<OptionsError>()
 }

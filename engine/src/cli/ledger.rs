@@ -1,4 +1,5 @@
-//! The ledger as it is told at the end: every equation of the way from NIC to file, both sides, and whether they agree.
+//! The ledger as it is told: at the end every equation of the way from NIC to file, both sides, and whether they agree;
+//! while it runs the counts.
 
 use std::fmt::Write as _;
 
@@ -51,6 +52,16 @@ impl Ledger {
         let text = format!("{left_text} {sign} {right_text}");
         let _ = writeln!(self.text, "{text}{verdict}");
         self.add(key, &text, json!({"left": left, "right": right, "balanced": balanced}), balanced);
+    }
+
+    /// From the NIC to the disk in one: what arrived at a port in this run, and where it is now. `written`: this run's
+    /// share of the sink's ledger.
+    pub(super) fn way(&mut self, port: &str, stats: &PortStats, written: &SinkLedger) {
+        let mut ends: Vec<(&str, u64)> = vec![("stored", written.stored), ("in_flight", written.in_flight)];
+        stats.endings().filter(|(name, _)| *name != "delivered").for_each(|end| ends.push(end));
+        ends.extend(written.drops.iter().map(|reason| (reason.name.as_str(), reason.count)));
+        let title = format!("port {port}, from the NIC to the disk");
+        self.parts(&format!("{port}.way"), &title, ("arrived", stats.arrived()), &ends);
     }
 
     /// Every mbuf that left a pool must have come back.
@@ -116,6 +127,7 @@ impl Ledger {
     pub(super) fn print(mut self, out: Out) -> anyhow::Result<()> {
         let balanced = self.wrong.is_empty();
         self.json.insert("balanced".into(), balanced.into());
+        self.json.insert("final".into(), true.into());
         let verdict = if balanced { "balanced: every frame is accounted for" } else { "NOT BALANCED" };
         let text = format!("\nThe ledger\n{}{verdict}", self.text);
         out.event("ledger", text, Value::Object(self.json));
@@ -133,6 +145,52 @@ impl Ledger {
             self.wrong.push(title.into());
         }
     }
+}
+
+/// The ledger while everything moves: no verdict, as the two sides of an equation are not read at one moment. What is on
+/// its way between them is told as such.
+pub(super) struct Running {
+    seconds: f64,
+    text: Vec<String>,
+    json: Map<String, Value>,
+}
+
+impl Running {
+    pub(super) fn new(seconds: f64) -> Running {
+        Running { seconds, text: Vec::new(), json: Map::new() }
+    }
+
+    /// A port, and what became of its datagrams in its sink.
+    pub(super) fn port(&mut self, name: &str, up: bool, stats: &PortStats, written: Option<&SinkLedger>) {
+        let (arrived, sent) = (stats.arrived(), stats.queue.sent);
+        let rx = nonzero(stats.endings());
+        let mut text = format!("{:.0} s: {name}: {arrived} arrived{}", self.seconds, sum(stats.endings()));
+        let value = json!({"up": up, "arrived": arrived, "endings": rx, "sent": sent});
+        self.json.insert(format!("{name}.rx"), value);
+        if let Some(written) = written {
+            let drops = || written.drops.iter().map(|reason| (reason.name.as_str(), reason.count));
+            let ends = [("stored", written.stored), ("in flight", written.in_flight)].into_iter();
+            let _ = write!(text, "; {} to the sink{}", written.delivered, sum(ends.chain(drops())));
+            let value = json!({
+                "delivered": written.delivered, "stored": written.stored, "in_flight": written.in_flight,
+                "dropped": written.dropped(), "drops": nonzero(drops()),
+            });
+            self.json.insert(format!("{name}.sink"), value);
+        }
+        self.text.push(format!("{text}; {sent} sent"));
+    }
+
+    pub(super) fn print(mut self, out: Out) {
+        self.json.insert("seconds".into(), self.seconds.into());
+        self.json.insert("final".into(), false.into());
+        out.event("ledger", self.text.join("\n"), Value::Object(self.json));
+    }
+}
+
+/// ` = 5 stored + 1 shed_debug`, without what is 0.
+fn sum<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> String {
+    let terms: Vec<_> = counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
+    if terms.is_empty() { String::new() } else { format!(" = {}", terms.join(" + ")) }
 }
 
 /// The counts that are not 0, by name.

@@ -2,10 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +18,6 @@ use netpoll::{
     sink::{SinkConfig, SpoolConfig, SyncPolicy, TextConfig, store::StoreConfig},
 };
 use serde_json::json;
-use signal_hook::consts::SIGHUP;
 
 use super::{
     feed::{Feed, Limits, Sender},
@@ -32,7 +28,7 @@ use super::{
     pace::Rate,
     port,
     session::{self, Session},
-    stop::Stop,
+    stop::{Hangup, Stop},
     store::{self, Keep},
     style::Style,
 };
@@ -45,9 +41,10 @@ use super::{
 `netpoll check -c FILE` tells what is wrong with a file. A line that starts with `ready:` comes for each sink once
 packets can be received; the ledger comes at the end.
 
-SIGHUP reads the file again. Without losing a frame these take effect: a sink's limits (but batch_bytes and
-batches_per_queue), flush_interval_ms, sync, and `text` beside `parquet` in outputs. Whatever else has changed is named
-in the log, and all goes on as before.")]
+SIGHUP reads the file again and begins new files (for logrotate). Without losing a frame these take effect: of a sink
+listen, local_ip, remote_ip, flush_interval_ms, sync, the limits (but batch_bytes and batches_per_queue), and `text`
+beside `parquet` in outputs. If something else has changed, or the file has a mistake, that is named and all goes on as
+before.")]
 pub(super) struct RunArgs {
     /// The TOML file.
     #[arg(short, long, value_name = "FILE")]
@@ -65,18 +62,13 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
     *out = Out::new(log.start_as(&plan.log));
     let out = *out;
     let stop = Stop::install().context("cannot handle signals")?;
-    let hangup = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGHUP, hangup.clone()).context("cannot handle signals")?;
+    let hangup = Hangup::install().context("cannot handle signals")?;
     let engine = Engine::start(engine_config(&plan, &args.eal))?;
     let ports = plan.ports.iter().map(|port| start_port(&engine, &plan, port)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut session = Session::new(engine);
     for sink in &plan.sinks {
-        let filter = RxFilter {
-            local_ip: sink.local_ip.map(Into::into),
-            remote_ip: sink.remote_ip.map(Into::into),
-            local_ports: sink.listen.ranges().iter().cloned().collect(),
-        };
-        session.add_sink(&ports[sink.port], sink_config(sink), store_config(sink), sink.listen.to_string(), filter)?;
+        let (port, listen) = (&ports[sink.port], sink.listen.to_string());
+        session.add_sink(port, sink_config(sink), store_config(sink), listen, filter(sink))?;
     }
     let feeds =
         plan.clients.iter().map(|client| start_client(client, &ports, &stop)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -90,15 +82,20 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
 
     let mut running = plan.clone();
     let look = || {
-        if hangup.swap(false, Ordering::Relaxed) {
+        if hangup.taken() {
+            let file = args.config.display().to_string();
             match reload(&args.config, &mut running, &session) {
-                Ok(()) => tracing::info!("reloaded {}", args.config.display()),
-                Err(error) => tracing::error!("not reloaded, going on as before: {error:#}"),
+                Ok(()) => out.event("reloaded", format_args!("reloaded: {file}"), json!({"file": file})),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    let text = format_args!("not reloaded, going on as before: {error}");
+                    out.event("not_reloaded", text, json!({"file": file, "error": error}));
+                }
             }
         }
         false
     };
-    session::wait(&stop, plan.log.ledger_interval, None, look, || session.say_status(out));
+    session::wait(&stop, plan.log.ledger_interval, None, look, || session.say_ledger(out));
 
     let mut ledger = Ledger::default();
     let mut sent = Vec::new();
@@ -159,17 +156,18 @@ fn start_port(engine: &Engine, plan: &Plan, port: &PortPlan) -> anyhow::Result<A
         .with_context(|| format!("port {}", port.name))
 }
 
-/// Takes over what may change while it runs: the sinks' limits, intervals, sync, and text beside Parquet.
+/// Takes over what may change while it runs: the sinks' filters, limits, intervals, sync, and text beside Parquet. Then
+/// new files are begun.
 fn reload(path: &Path, running: &mut Plan, session: &Session) -> anyhow::Result<()> {
     let wanted = config::load(path, &Machine::here())?;
     same_but_sinks(running, &wanted)?;
     for (at, sink) in wanted.sinks.iter().enumerate() {
         session
-            .reload(at, sink_config(sink), store_config(sink).as_ref())
+            .reload(at, sink_config(sink), store_config(sink).as_ref(), &filter(sink))
             .with_context(|| format!("the sink that writes to {}", sink.out.display()))?;
         running.sinks[at] = sink.clone();
     }
-    Ok(())
+    session.roll()
 }
 
 /// Refuses, by name, what only a restart changes.
@@ -185,10 +183,10 @@ fn same_but_sinks(running: &Plan, wanted: &Plan) -> anyhow::Result<()> {
     for (old, new) in running.sinks.iter().zip(&wanted.sinks) {
         changed.extend([
             ("sink.port", old.port != new.port),
-            ("sink.listen", old.listen != new.listen),
-            ("sink.local_ip", old.local_ip != new.local_ip),
-            ("sink.remote_ip", old.remote_ip != new.remote_ip),
             ("sink.out", old.out != new.out),
+            ("sink.outputs: parquet", spools(old) != spools(new)),
+            ("sink.limits.batch_bytes", old.limits.batch_bytes != new.limits.batch_bytes),
+            ("sink.limits.batches_per_queue", old.limits.batches_per_queue != new.limits.batches_per_queue),
             ("sink.format", old.format != new.format),
             ("sink.cpu", old.cpu != new.cpu),
         ]);
@@ -196,6 +194,18 @@ fn same_but_sinks(running: &Plan, wanted: &Plan) -> anyhow::Result<()> {
     match changed.iter().find(|(_, changed)| *changed) {
         Some((name, _)) => anyhow::bail!("{name} has changed, and only a restart changes it"),
         None => Ok(()),
+    }
+}
+
+fn spools(sink: &SinkPlan) -> bool {
+    sink.outputs.contains(&Output::Parquet)
+}
+
+fn filter(sink: &SinkPlan) -> RxFilter {
+    RxFilter {
+        local_ip: sink.local_ip.map(Into::into),
+        remote_ip: sink.remote_ip.map(Into::into),
+        local_ports: sink.listen.ranges().iter().cloned().collect(),
     }
 }
 

@@ -13,7 +13,11 @@ use netpoll::{
 };
 use serde_json::json;
 
-use super::{ledger::Ledger, out::Out, store::Store};
+use super::{
+    ledger::{Ledger, Running},
+    out::Out,
+    store::Store,
+};
 
 /// What runs.
 pub(super) struct Session {
@@ -85,14 +89,26 @@ impl Session {
         }
     }
 
-    /// Goes on with other limits of sink `at`.
-    pub(super) fn reload(&self, at: usize, config: SinkConfig, store: Option<&StoreConfig>) -> anyhow::Result<()> {
-        let PortSink { sink, store: running, .. } = &self.sinks[at];
+    /// Goes on with other outputs, limits and filter of sink `at`.
+    pub(super) fn reload(
+        &self,
+        at: usize,
+        config: SinkConfig,
+        store: Option<&StoreConfig>,
+        filter: &RxFilter,
+    ) -> anyhow::Result<()> {
+        let PortSink { sink, store: running, rx, .. } = &self.sinks[at];
         sink.reload(config)?;
         if let (Some(running), Some(config)) = (running, store) {
             running.set_limits(config);
         }
+        rx.set_filter(filter)?;
         Ok(())
+    }
+
+    /// Begins new files.
+    pub(super) fn roll(&self) -> anyhow::Result<()> {
+        Ok(self.sinks.iter().try_for_each(|sink| sink.sink.roll())?)
     }
 
     /// Datagrams that the sinks were given.
@@ -100,33 +116,18 @@ impl Session {
         self.sinks.iter().map(|sink| sink.port.stats().queue.delivered).sum()
     }
 
-    /// How it is going: a line a port.
-    pub(super) fn say_status(&self, out: Out) {
+    /// The ledger as it stands, while everything moves: a line a port for people, for machines the object that comes at
+    /// the end (`final` tells them apart).
+    pub(super) fn say_ledger(&self, out: Out) {
         let seconds = self.started.elapsed().as_secs_f64();
+        let mut now = Running::new(seconds);
         for port in self.engine.ports() {
-            let stats = port.stats();
             let sink = self.sinks.iter().find(|sink| Arc::ptr_eq(&sink.port, &port));
-            let stored = sink.map(|sink| {
-                let now = sink.sink.ledger();
-                (now.stored - sink.before.stored, now.dropped() - sink.before.dropped())
-            });
-            let (name, arrived, sent) = (port.name(), stats.arrived(), stats.queue.sent);
-            let delivered = stats.queue.delivered;
-            let text = match stored {
-                Some((stored, dropped)) => {
-                    format!(
-                        "{seconds:.0} s: {name}: {arrived} frames arrived, {delivered} delivered, {stored} stored, \
-                         {dropped} dropped; {sent} sent"
-                    )
-                }
-                None => format!("{seconds:.0} s: {name}: {arrived} frames arrived, {delivered} delivered; {sent} sent"),
-            };
-            let value = json!({
-                "seconds": seconds, "port": name, "up": port.is_up(), "arrived": arrived, "delivered": delivered,
-                "stored": stored.map(|s| s.0), "dropped": stored.map(|s| s.1), "sent": sent,
-            });
-            out.event("stats", text, value);
+            // From the end of the way to its start: what moves meanwhile shows as not there yet.
+            let written = sink.map(|sink| sink.sink.ledger().since(&sink.before));
+            now.port(port.name(), port.is_up(), &port.stats(), written.as_ref());
         }
+        now.print(out);
     }
 
     /// Clean-up in order, then the ledger: rx clients (each hands its last batch over), sinks, poll loops, ports.
@@ -151,6 +152,7 @@ impl Session {
                 let left = format!("port {name}: {handed} delivered");
                 let right = format!("{got} that the sink got");
                 ledger.equal(&format!("{name}.hook"), (&left, handed), (&right, got));
+                ledger.way(name, &stats, &after.since(before));
                 let earlier = if before.delivered > 0 { ", all runs together" } else { "" };
                 ledger.sink(&format!("{name}.sink"), &format!("sink {}{earlier}", dir.display()), after);
                 if let Some(store) = store.take() {

@@ -9,6 +9,7 @@ use netpoll::{
     engine::Engine,
     netpoll::RxFilter,
 };
+use serde_json::json;
 
 use super::{
     ledger::Ledger,
@@ -17,7 +18,7 @@ use super::{
     out::Out,
     port::{self, PortArgs},
     session::{self, Session},
-    stop::Stop,
+    stop::{Hangup, Stop},
     store::StoreArgs,
 };
 
@@ -36,7 +37,12 @@ With `--output parquet` lines are decoded (netconsole, syslog) and stored as log
 At the end all that was received becomes Parquet; a second signal ends it at once, and the next start goes on with what
 is left in logs/spool.
 
-A line that starts with `ready:` says when packets can be received. The ledger, from the NIC to the file, comes at the end.")]
+A line that starts with `ready:` says when packets can be received. The ledger, from the NIC to the disk, comes every
+10 seconds in short and at the end in full, where it must balance; `--log-format json` prints both as objects.
+
+SIGHUP begins new files, without losing a line: for logrotate (the text file may have been moved away before), and to
+have what is in the spool converted to Parquet now. What was typed stays; limits that change while it runs are for
+`netpoll run`.")]
 pub(super) struct SinkArgs {
     /// UDP ports to listen on: `514,6666-6670`
     #[arg(long, value_name = "PORTS", value_parser = listen)]
@@ -52,7 +58,7 @@ pub(super) struct SinkArgs {
     /// End after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds())]
     duration: Option<u64>,
-    /// Seconds between two status lines; 0: none.
+    /// Seconds between two lines of the ledger while it runs; 0: none.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
     stats: u64,
     #[command(flatten)]
@@ -76,6 +82,7 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     log.start(LogLevel::Info);
     let options = args.port.options()?;
     let stop = Stop::install().context("cannot handle signals")?;
+    let hangup = Hangup::install().context("cannot handle signals")?;
     let setup = args.port.setup(0);
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
@@ -85,12 +92,21 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let (sink, store) = args.store.configs(&args.out);
     session.add_sink(&port, sink, store, args.listen.to_string(), filter)?;
     session.say_ready(out);
+    let look = || {
+        if hangup.taken() {
+            match session.roll() {
+                Ok(()) => out.event("rolled", "rolled: new files are begun", json!({})),
+                Err(error) => tracing::error!("no new files: {error:#}"),
+            }
+        }
+        args.count.is_some_and(|count| session.delivered() >= count)
+    };
     session::wait(
         &stop,
         (args.stats > 0).then(|| Duration::from_secs(args.stats)),
         args.duration.map(Duration::from_secs),
-        || args.count.is_some_and(|count| session.delivered() >= count),
-        || session.say_status(out),
+        look,
+        || session.say_ledger(out),
     );
     session.finish(&[], Ledger::default(), out)
 }

@@ -1,4 +1,4 @@
-//! When to end: SIGINT and SIGTERM. The first asks, the second does not.
+//! Signals. When to end: SIGINT and SIGTERM; the first asks, the second does not. SIGHUP: see [`Hangup`].
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
     iterator::Signals,
 };
@@ -24,6 +24,24 @@ struct Inner {
     asked: Arc<AtomicBool>,
     lock: Mutex<()>,
     changed: Condvar,
+}
+
+/// SIGHUP, for who looks now and then.
+#[derive(Debug)]
+pub(super) struct Hangup(Arc<AtomicBool>);
+
+impl Hangup {
+    /// From now on the signal is noted, and ends nothing.
+    pub(super) fn install() -> io::Result<Hangup> {
+        let came = Arc::new(AtomicBool::new(false));
+        flag::register(SIGHUP, came.clone())?;
+        Ok(Hangup(came))
+    }
+
+    /// Whether it came since the last call.
+    pub(super) fn taken(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl Stop {

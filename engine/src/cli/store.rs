@@ -35,6 +35,10 @@ pub(super) struct StoreArgs {
     /// Days that Parquet files are kept.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     keep_days: Option<u32>,
+    /// Bytes of the disk that are left free: lines that would take them are dropped and counted. `0`: none
+    /// [default: 128M]
+    #[arg(long, value_name = "BYTES", value_parser = bytes_or_none)]
+    min_free: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,6 +70,10 @@ fn bytes(text: &str) -> Result<u64, &'static str> {
     bytes.ok_or("expected a number of bytes like `500M` or `20G`")
 }
 
+fn bytes_or_none(text: &str) -> Result<u64, &'static str> {
+    if text == "0" { Ok(0) } else { bytes(text) }
+}
+
 impl StoreArgs {
     /// For a sink that writes to `dir`.
     pub(super) fn configs(&self, dir: &Path) -> (SinkConfig, Option<StoreConfig>) {
@@ -73,6 +81,7 @@ impl StoreArgs {
         let text = TextConfig { keep_bytes: self.keep_bytes.unwrap_or(text.keep_bytes), ..text };
         let spools = self.output != Output::Text;
         let mut sink = if spools { SinkConfig::new(dir) } else { SinkConfig::text_only(dir) };
+        sink.min_free_bytes = self.min_free.unwrap_or(sink.min_free_bytes);
         sink.text = (self.output != Output::Parquet).then_some(text);
         let age = self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
         let keep = Keep { bytes: self.keep_bytes, age };

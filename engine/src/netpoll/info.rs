@@ -15,6 +15,7 @@ use std::{
 };
 
 use super::{
+    SetupError,
     client::{ClientShared, HookSender, Netpoll},
     context::{MAX_CLIENTS, PollContext},
     filter::PortSet,
@@ -68,6 +69,30 @@ pub struct RxFilter {
 impl Default for RxFilter {
     fn default() -> Self {
         Self { local_ip: None, remote_ip: None, local_ports: PortSet::Any }
+    }
+}
+
+impl RxFilter {
+    /// Refuses, in the name of `client`, what the filter cannot compare with.
+    pub(super) fn check(&self, client: &str) -> Result<(), SetupError> {
+        match [self.local_ip, self.remote_ip].into_iter().flatten().find(IpAddr::is_ipv6) {
+            Some(ip) => Err(SetupError::AddressFamily { client: client.to_owned(), ip }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<P: PortIo> Netpoll<P> {
+    /// Goes on with another filter, where the client has an rx hook. No frame is lost over it: each is judged by the old
+    /// filter or by the new one, queue by queue, and when this returns by the new one. Not from inside an rx hook.
+    pub fn set_filter(&self, filter: &RxFilter) -> Result<(), SetupError> {
+        super::context::refuse_in_poll()?;
+        filter.check(&self.shared.name)?;
+        for context in self.info.contexts.iter().filter(|_| self.has_hook) {
+            let filter = filter.clone();
+            context.change(move |state| state.set_filter(&filter));
+        }
+        Ok(())
     }
 }
 

@@ -410,9 +410,7 @@ impl Checked {
         let port_ip = port.ip.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip);
         let local_ip = options.local_ip.map_or(Ok(port_ip), v4)?;
         let remote = options.remote.map(|(ip, port)| v4(ip).map(|ip| (ip, port))).transpose()?;
-        for ip in filter.iter().flat_map(|filter| [filter.local_ip, filter.remote_ip]).flatten() {
-            v4(ip)?;
-        }
+        filter.map_or(Ok(()), |filter| filter.check(&options.name))?;
         let next_hop = match (options.remote_mac, remote) {
             (RemoteMac::Arp, Some((ip, _))) => Some(arp::next_hop(ip, port.ip, port.gateway)),
             _ => None,

@@ -23,6 +23,12 @@ pub(super) trait Disk: Send + Sync + Debug {
         File::open(dir)?.sync_all()
     }
 
+    /// Bytes that the file system of `dir` has room for in all.
+    fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
     /// Bytes that an ordinary user may still write below `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(dir)?;
@@ -138,6 +144,8 @@ pub(super) mod faulty {
         pub stall_sync: AtomicBool,
         /// Overrides the free space where it is not 0.
         pub free: AtomicU64,
+        /// Overrides the size of the disk where it is not 0.
+        pub total: AtomicU64,
     }
 
     impl Faults {
@@ -153,6 +161,13 @@ pub(super) mod faulty {
         fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
             Faults::check(&self.0.open)?;
             Ok(Arc::new(FaultyFile(FileSystem.open(path)?, self.0.clone())))
+        }
+
+        fn total_bytes(&self, dir: &Path) -> io::Result<u64> {
+            match self.0.total.load(Ordering::Relaxed) {
+                0 => FileSystem.total_bytes(dir),
+                total => Ok(total),
+            }
         }
 
         fn free_bytes(&self, dir: &Path) -> io::Result<u64> {

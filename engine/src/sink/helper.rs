@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::disk::{Disk, DiskFile, replace, write_all_at};
+use super::{
+    disk::{Disk, DiskFile, replace, write_all_at},
+    log::is_rolled,
+};
 
 #[derive(Debug)]
 pub(super) enum Job {
@@ -34,8 +37,8 @@ pub(super) enum Job {
 #[derive(Clone, Debug)]
 pub(super) struct Tidy {
     pub dir: PathBuf,
-    /// Rolled files are called `<prefix>...`.
-    pub prefix: String,
+    /// The file that is written to; rolled ones are named after it.
+    pub live: String,
     pub keep_bytes: u64,
     pub zstd: bool,
 }
@@ -154,7 +157,7 @@ impl Tidy {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&self.prefix)) {
+            if entry.file_name().to_str().is_some_and(|name| is_rolled(&self.live, name)) {
                 files.push((entry.path(), entry.metadata()?.len()));
             }
         }

@@ -195,6 +195,20 @@ impl SinkLedger {
         self.drops.iter().filter(|reason| reason.name == name).map(|reason| reason.count).sum()
     }
 
+    /// What came after `earlier`, a ledger of the same directory.
+    pub fn since(&self, earlier: &SinkLedger) -> SinkLedger {
+        let drops = self.drops.iter().map(|reason| {
+            let count = reason.count - earlier.drop_count(&reason.name);
+            DropReason { count, ..reason.clone() }
+        });
+        SinkLedger {
+            delivered: self.delivered - earlier.delivered,
+            stored: self.stored - earlier.stored,
+            in_flight: self.in_flight,
+            drops: drops.collect(),
+        }
+    }
+
     fn add_drop(&mut self, name: &str, help: &'static str, count: u64) {
         match self.drops.iter_mut().find(|reason| reason.name == name) {
             Some(reason) => {

@@ -12,6 +12,7 @@
 //! ```
 
 mod names;
+mod roll;
 mod setup;
 
 use std::{
@@ -24,16 +25,12 @@ use std::{
 use super::{
     SyncPolicy,
     disk::{DiskFile, write_all_at},
-    helper::{Done, Helper, Job, Tidy, create},
+    helper::{Done, Helper, Job, create},
     ledger::{Checkpoint, LogCounters},
 };
 
-pub(super) use names::Names;
-use names::rolled_name;
+pub(super) use names::{Names, is_rolled};
 pub(super) use setup::{Bookkeeper, Fault, LogLimits, LogSetup, Resume};
-
-/// Rolled files that may wait for their last sync; beyond that the active one grows past its size.
-const MAX_ROLLING: usize = 4;
 
 /// How long to leave alone what failed beside the rows' way.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);
@@ -68,6 +65,8 @@ pub(super) struct Log {
     /// The next file, when it is there; and whether it was asked for.
     next: Option<Arc<dyn DiskFile>>,
     next_asked: bool,
+    /// The active file is to end, whatever its size and age.
+    roll_asked: bool,
     next_number: u64,
     syncing: bool,
     checkpoint: Checkpoint,
@@ -94,6 +93,7 @@ impl Log {
             rolling: VecDeque::new(),
             next: None,
             next_asked: false,
+            roll_asked: false,
             next_number: setup.first_number,
             syncing: false,
             checkpoint,
@@ -240,44 +240,6 @@ impl Log {
         Ok(total)
     }
 
-    fn roll_if_due(&mut self, len: u64, now: Instant) {
-        let limits = &self.setup.limits;
-        let Some(active) = &self.active else { return };
-        let full = active.len + len > limits.roll_bytes && active.rows > 0;
-        let old = active.first_row.is_some_and(|first| now.duration_since(first) >= limits.roll_every);
-        let due = (full || old) && self.rolling.len() < MAX_ROLLING && now >= self.housekeeping_after;
-        if due && self.roll().is_err() {
-            self.housekeeping_failed(now);
-        }
-    }
-
-    /// Makes the next file the active one.
-    fn roll(&mut self) -> io::Result<()> {
-        let number = self.next_number;
-        let ahead = self.setup.names.ahead(number);
-        let file = match self.next.take() {
-            Some(file) => file,
-            // It is being made right now: rather than two hands on one file, go on with the old one.
-            None if self.next_asked => return Ok(()),
-            None => create(&*self.setup.disk, &ahead, &self.header)?,
-        };
-        let next = self.log_file(file, number, Resume { len: self.header.len() as u64, rows: 0 })?;
-        let path = self.setup.names.active(number);
-        if ahead != path {
-            let rolled = rolled_name(&path);
-            self.setup.disk.rename(&path, &rolled)?;
-            if let Err(error) = self.setup.disk.rename(&ahead, &path) {
-                // Better the old file under its name than none.
-                let _ = self.setup.disk.rename(&rolled, &path);
-                return Err(error);
-            }
-        }
-        self.next_number = number + 1;
-        self.setup.counters.rolls.add(1);
-        self.rolling.extend(self.active.replace(next));
-        Ok(())
-    }
-
     fn housekeeping_failed(&mut self, now: Instant) {
         self.setup.counters.housekeeping_errors.add(1);
         self.housekeeping_after = now + HOUSEKEEPING_PAUSE;
@@ -370,25 +332,6 @@ impl Log {
         }
     }
 
-    fn take_finished(&mut self, id: u64, result: io::Result<()>, now: Instant) {
-        if result.is_err() {
-            self.housekeeping_failed(now);
-            if let Some(file) = self.rolling.iter_mut().find(|file| file.id == id) {
-                file.finishing = false;
-            }
-            return;
-        }
-        self.rolling.retain(|file| file.id != id);
-        self.tidy();
-    }
-
-    /// Has the rolled files looked after.
-    fn tidy(&self) {
-        if let (Some((keep_bytes, zstd)), Names::Live { dir, name }) = (self.setup.limits.tidy, &self.setup.names) {
-            self.helper.give(Job::Tidy(Tidy { dir: dir.clone(), prefix: format!("{name}."), keep_bytes, zstd }));
-        }
-    }
-
     /// Asks for a sync if one is due and none is under way; rolled files first, so that what is stored is
     /// always a prefix of what was written.
     fn ask_sync(&mut self, now: Instant) {
@@ -410,20 +353,6 @@ impl Log {
         self.syncing = true;
         let LogFile { id, len, rows, .. } = *file;
         self.helper.give(Job::Sync { file: file.file.clone(), id, len, rows });
-    }
-
-    /// Finishes the oldest rolled file once its rows are all stored, after a checkpoint that says so. (Should
-    /// the ledger not get written, it is finished all the same: only a crash right then could miscount.)
-    fn finish_rolled(&mut self, now: Instant) {
-        let ready = self.rolling.front().is_some_and(|file| file.rows == file.synced_rows && !file.finishing);
-        if !ready || now < self.housekeeping_after {
-            return;
-        }
-        self.give_ledger(false);
-        let Some(file) = self.rolling.front_mut() else { return };
-        file.finishing = true;
-        let LogFile { id, len, .. } = *file;
-        self.helper.give(Job::Finish { file: file.file.clone(), id, len, trailer: self.trailer.clone() });
     }
 
     /// Has the ledger file written, unless nothing changed since.

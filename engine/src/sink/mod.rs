@@ -101,6 +101,20 @@ pub enum SinkError {
     #[cfg(feature = "store")]
     #[error(transparent)]
     Spool(#[from] spool::SpoolError),
+    /// The disk is smaller than what is to stay free of it: nothing could ever be written.
+    #[error(
+        "the disk of {} has {} in all, of which the sink is to leave {} free, so that every line would be dropped: \
+         give it a larger disk, or a smaller reserve (`--min-free 16M`, min_free_bytes in [sink.limits])",
+        path.display(), mebibytes(*total_bytes), mebibytes(*min_free_bytes)
+    )]
+    DiskTooSmall {
+        /// The sink's directory.
+        path: PathBuf,
+        /// All that the file system has room for.
+        total_bytes: u64,
+        /// [`SinkConfig::min_free_bytes`].
+        min_free_bytes: u64,
+    },
     /// The configuration has no output.
     #[error("no output: neither the spool nor text is on")]
     NoOutput,
@@ -119,6 +133,11 @@ pub enum SinkError {
     /// The writer thread could not be started, or has died.
     #[error("the writer thread is not running")]
     WriterGone,
+}
+
+/// `96.5 MiB`.
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// A snapshot of all counters of this run. Not atomic over the counters.
@@ -170,6 +189,7 @@ impl Sink {
         }
         let dir_error = |source| SinkError::Dir { path: config.dir.clone(), source };
         fs::create_dir_all(&config.dir).map_err(dir_error)?;
+        check_room(&config, &*disk)?;
         let lock = DirLock::take(&config.dir)?;
         let ledger_path = config.dir.join("ledger");
         let saved = read_ledger(&ledger_path).map_err(dir_error)?;
@@ -227,11 +247,20 @@ impl Sink {
     /// Goes on with another configuration without losing a datagram: limits, policies, intervals and the
     /// text beside the spool may change, the rest is refused by name and nothing changes.
     pub fn reload(&self, config: SinkConfig) -> Result<(), SinkError> {
+        check_room(&config, &*self.shared.disk)?;
         let (answer, answered) = channel();
         let request = Request::Reload(Box::new(config), answer);
         self.hooks.requests.send(request).map_err(|_| SinkError::WriterGone)?;
         self.wake();
         answered.recv().map_err(|_| SinkError::WriterGone)?
+    }
+
+    /// Ends the files that are written to, as far as there is something in them, and goes on in new ones: for
+    /// logrotate, which may have moved the text file away, and to have what is in the spool converted now.
+    pub fn roll(&self) -> Result<(), SinkError> {
+        self.hooks.requests.send(Request::Roll).map_err(|_| SinkError::WriterGone)?;
+        self.wake();
+        Ok(())
     }
 
     /// Stops: writes and syncs everything that the hooks handed over, and gives the final sums. Waits no longer
@@ -381,6 +410,27 @@ impl Start {
         let start = TextStart { resume: self.resume, checkpoint: self.base.checkpoint, books };
         Ok((shared.open_text(config, Some(start))?, None))
     }
+}
+
+/// Refuses a disk on which nothing could ever be written, and warns of one that is too full now.
+fn check_room(config: &SinkConfig, disk: &dyn Disk) -> Result<(), SinkError> {
+    let SinkConfig { dir: path, min_free_bytes, .. } = config;
+    let failed = |source| SinkError::Dir { path: path.clone(), source };
+    let total_bytes = disk.total_bytes(path).map_err(failed)?;
+    let free_bytes = disk.free_bytes(path).map_err(failed)?;
+    if *min_free_bytes > 0 && total_bytes <= *min_free_bytes {
+        return Err(SinkError::DiskTooSmall { path: path.clone(), total_bytes, min_free_bytes: *min_free_bytes });
+    }
+    if free_bytes < *min_free_bytes {
+        tracing::warn!(
+            "the disk of {} has {} free, less than the {} that the sink leaves: until there is more, every line is \
+             dropped and counted as disk_reserve",
+            path.display(),
+            mebibytes(free_bytes),
+            mebibytes(*min_free_bytes)
+        );
+    }
+    Ok(())
 }
 
 /// The ledger of earlier runs. A file that cannot be understood is kept aside as `ledger.bad`.

@@ -23,6 +23,8 @@ pub(super) enum Request {
     Attach(QueueEnds),
     /// Go on with another configuration; the answer goes to the sender.
     Reload(Box<SinkConfig>, std::sync::mpsc::Sender<Result<(), SinkError>>),
+    /// Begin new files.
+    Roll,
 }
 
 pub(super) struct Writer {
@@ -79,6 +81,10 @@ impl Writer {
                 Request::Attach(queue) => self.queues.push(queue),
                 Request::Reload(config, answer) => {
                     let _ = answer.send(self.reload(*config));
+                }
+                Request::Roll => {
+                    self.primary.log.ask_roll();
+                    self.secondary.iter_mut().for_each(|text| text.log.ask_roll());
                 }
             }
         }

@@ -52,15 +52,19 @@ impl<P: PortIo> PollState<P> {
     }
 
     pub(crate) fn set_rx_np(&mut self, rx_np: RxNp<P::Buf>, filter: &RxFilter) {
+        self.rules.rx_client = true;
+        self.set_filter(filter);
+        self.rx_np = Some(rx_np);
+    }
+
+    pub(crate) fn set_filter(&mut self, filter: &RxFilter) {
         let v4 = |ip| match ip {
             Some(std::net::IpAddr::V4(ip)) => Some(ip),
             _ => None,
         };
-        self.rules.rx_client = true;
         self.rules.local_ip = v4(filter.local_ip);
         self.rules.remote_ip = v4(filter.remote_ip);
         self.rules.local_ports = filter.local_ports.clone();
-        self.rx_np = Some(rx_np);
     }
 
     pub(crate) fn clear_rx_np(&mut self) -> Option<RxNp<P::Buf>> {

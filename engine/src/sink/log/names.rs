@@ -39,6 +39,18 @@ impl Names {
     }
 }
 
+/// The part of a rolled file's name that [`rolled_name`] appends, without the dot: `9` stands for a digit.
+const STAMP: &[u8] = b"9999-99-99T999999.999999Z";
+
+/// `name` is that of a rolled file (compressed, being compressed, or not) of the one called `live`. Files that others
+/// have rolled, such as logrotate's, are not ours to compress or remove.
+pub(in crate::sink) fn is_rolled(live: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(live).and_then(|rest| rest.strip_prefix('.')) else { return false };
+    let Some((stamp, suffix)) = rest.split_at_checked(STAMP.len()) else { return false };
+    let matches = |(byte, wanted): (u8, &u8)| if *wanted == b'9' { byte.is_ascii_digit() } else { byte == *wanted };
+    matches!(suffix, "" | ".zst" | ".zst.part") && stamp.bytes().zip(STAMP).all(matches)
+}
+
 /// `<path>.2026-11-23T141659.000123Z`: sorts by time, no colon (some file systems refuse it).
 pub(super) fn rolled_name(path: &Path) -> PathBuf {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -46,4 +58,22 @@ pub(super) fn rolled_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{second}.{:06}Z", now.subsec_micros()));
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_rolled_here_is_ours() {
+        let name = rolled_name(Path::new("netpoll.log"));
+        let name = name.to_str().unwrap();
+        for suffix in ["", ".zst", ".zst.part"] {
+            assert!(is_rolled("netpoll.log", &format!("{name}{suffix}")), "{name}{suffix}");
+        }
+        for other in ["netpoll.log", "netpoll.log.1", "netpoll.log-20261123", "netpoll.log.1.gz", "netpoll.log."] {
+            assert!(!is_rolled("netpoll.log", other), "{other}");
+        }
+        assert!(!is_rolled("netpoll.log", &format!("{name}.gz")) && !is_rolled("netpoll.jsonl", name));
+    }
 }

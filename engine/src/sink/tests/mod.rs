@@ -3,6 +3,7 @@
 #[cfg(feature = "store")]
 mod crash;
 mod overload;
+mod roll;
 #[cfg(feature = "store")]
 mod spool_output;
 mod text_output;
