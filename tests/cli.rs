@@ -1,5 +1,7 @@
 //! The program `netpoll`, as a user has it: what it prints, writes, and exits with.
 
+#[path = "../engine/src/netpoll/filter/bad_frames.rs"]
+mod bad_frames;
 #[path = "cli/config.rs"]
 mod config;
 #[path = "cli/demo.rs"]
@@ -8,9 +10,13 @@ mod demo;
 mod reload;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/strangers.rs"]
+mod strangers;
 #[path = "cli/support.rs"]
 mod support;
 #[path = "cli/usage.rs"]
 mod usage;
 #[path = "cli/vdev.rs"]
 mod vdev;
+
+use netpoll::netpoll::filter::Reason;

@@ -86,7 +86,8 @@ fn every_bad_frame_ends_under_its_own_reason() {
         let client = ClientOptions::new("bad");
         let filter = RxFilter {
             local_ip: Some(bad_frames::US_IP.into()),
-            remote_ip: Some(bad_frames::PEER_IP.into()),
+            remote_ip: (reason != Reason::NotAllowed).then_some(bad_frames::PEER_IP.into()),
+            allow: [(bad_frames::PEER_IP.into(), 31)].into_iter().collect(),
             local_ports: bad_frames::PORT.into(),
         };
         let np = if reason == Reason::NoRxClient {

@@ -41,6 +41,11 @@ fn what_was_typed_wrong() {
             sink(&["--vdev", "net_null0", "--ip", "10.99.0.1/24", "--gateway", "10.9.0.1"]),
             "expected another host in 10.99.0.1/24",
         ),
+        (sink(&["--vdev", "net_null0", "--allow", "10.0.0.0/8,10.0.0.1/8"]), "'10.0.0.1/8' for '--allow <NETWORKS>'"),
+        (
+            sink(&["--vdev", "net_null0", "--allow", "10"]),
+            "expected a network like `10.0.0.0/8`, with no bit set behind",
+        ),
         (sink(&["--vdev", "net_null0", "--lcores", "0-"]), "expected CPU numbers and ranges"),
         (sink(&["--vdev", "net_null0", "--lcores", "4000"]), "lcore 4000 does not exist; choose from"),
         (sink(&["--vdev", "net_null0", "--no-huge", "--hugepages"]), "cannot be used with"),

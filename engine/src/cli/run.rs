@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clap::Args;
 use netpoll::{
     config::{
-        self, ClientPlan, EalPlan, Idle, Input, Machine, Memory, Output, Plan, PortPlan, SinkLimits, SinkPlan, Sync,
+        self, ClientPlan, EalPlan, Idle, Input, Ipv4Prefix, Machine, Memory, Output, Plan, PortPlan, SinkLimits,
+        SinkPlan, Sync,
     },
     dpdk::{self, EalConfig, LogLevel, PortSetup},
     engine::{Engine, EngineConfig},
@@ -42,7 +43,7 @@ use super::{
 packets can be received; the ledger comes at the end.
 
 SIGHUP reads the file again and begins new files (for logrotate). Without losing a frame these take effect: of a sink
-listen, local_ip, remote_ip, flush_interval_ms, sync, the limits (but batch_bytes and batches_per_queue), and `text`
+listen, local_ip, remote_ip, allow, flush_interval_ms, sync, the limits (but batch_bytes and batches_per_queue), and `text`
 beside `parquet` in outputs. If something else has changed, or the file has a mistake, that is named and all goes on as
 before.")]
 pub(super) struct RunArgs {
@@ -205,6 +206,7 @@ fn filter(sink: &SinkPlan) -> RxFilter {
     RxFilter {
         local_ip: sink.local_ip.map(Into::into),
         remote_ip: sink.remote_ip.map(Into::into),
+        allow: Ipv4Prefix::set(&sink.allow),
         local_ports: sink.listen.ranges().iter().cloned().collect(),
     }
 }
@@ -231,6 +233,7 @@ fn sink_config(sink: &SinkPlan) -> SinkConfig {
         flush_interval: sink.flush_interval,
         batch_bytes: sink.limits.batch_bytes as usize,
         batches_per_queue: sink.limits.batches_per_queue.into(),
+        max_lines_per_source_per_s: sink.limits.max_lines_per_source_per_s,
         min_free_bytes: sink.limits.min_free_bytes,
         writer_cpu: sink.cpu.map(|cpu| cpu as usize),
         ..SinkConfig::new(&sink.out)

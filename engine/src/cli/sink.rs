@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use netpoll::{
-    config::{LogLevel, PortRanges},
+    config::{Ipv4Prefix, LogLevel, PortRanges},
     engine::Engine,
     netpoll::RxFilter,
 };
@@ -47,6 +47,10 @@ pub(super) struct SinkArgs {
     /// UDP ports to listen on: `514,6666-6670`
     #[arg(long, value_name = "PORTS", value_parser = listen)]
     listen: PortRanges,
+    /// Take lines only from these networks: `10.0.0.0/8,192.0.2.7` [default: from anywhere]. The rest is counted as
+    /// not_allowed. UDP sources can be forged: see docs/strangers.md.
+    #[arg(long, value_name = "NETWORKS", value_delimiter = ',', value_parser = allow)]
+    allow: Vec<Ipv4Prefix>,
     /// The folder to write to; made if it is not there.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -78,6 +82,11 @@ fn listen(text: &str) -> Result<PortRanges, &'static str> {
     PortRanges::parse(text).ok_or("expected UDP ports from 1 to 65535 like `514` or `514,6666-6670`, none twice")
 }
 
+fn allow(text: &str) -> Result<Ipv4Prefix, &'static str> {
+    Ipv4Prefix::parse(text)
+        .ok_or("expected a network like `10.0.0.0/8`, with no bit set behind its prefix, or a host's address")
+}
+
 pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()> {
     log.start(LogLevel::Info);
     let options = args.port.options()?;
@@ -88,7 +97,11 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
     let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
     let mut session = Session::new(engine);
-    let filter = RxFilter { local_ports: args.listen.ranges().iter().cloned().collect(), ..RxFilter::default() };
+    let filter = RxFilter {
+        allow: Ipv4Prefix::set(&args.allow),
+        local_ports: args.listen.ranges().iter().cloned().collect(),
+        ..RxFilter::default()
+    };
     let (sink, store) = args.store.configs(&args.out);
     session.add_sink(&port, sink, store, args.listen.to_string(), filter)?;
     session.say_ready(out);

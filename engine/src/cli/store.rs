@@ -32,6 +32,10 @@ pub(super) struct StoreArgs {
     /// Most bytes of Parquet, and of text, that are kept: the oldest go. `500M`, `20G`.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     keep_bytes: Option<u64>,
+    /// Lines that one source may send in a second: a second's worth at once, then at this rate. The rest is dropped and
+    /// counted as source_rate; the log says when a source begins to be limited, and when it ends.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_lines_per_source_per_s: Option<u32>,
     /// Days that Parquet files are kept.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     keep_days: Option<u32>,
@@ -82,6 +86,7 @@ impl StoreArgs {
         let spools = self.output != Output::Text;
         let mut sink = if spools { SinkConfig::new(dir) } else { SinkConfig::text_only(dir) };
         sink.min_free_bytes = self.min_free.unwrap_or(sink.min_free_bytes);
+        sink.max_lines_per_source_per_s = self.max_lines_per_source_per_s;
         sink.text = (self.output != Output::Parquet).then_some(text);
         let age = self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
         let keep = Keep { bytes: self.keep_bytes, age };

@@ -31,7 +31,7 @@ pub use plan::{
     ClientPlan, EalPlan, EnginePlan, Formats, Idle, Input, LogFormat, LogLevel, LogPlan, Memory, OnFull, Output, Plan,
     PortPlan, RemoteMac, SinkLimits, SinkPlan, Sync, Target,
 };
-pub use value::{Device, Ipv4Net, PortRanges};
+pub use value::{Device, Ipv4Net, Ipv4Prefix, PortRanges};
 
 use section::{Report, Section};
 use std::{fs::File, io::Read, path::Path};

@@ -1,6 +1,6 @@
 //! What a config file comes to once everything is resolved: plain data, no default left open.
 
-use super::value::{Device, Ipv4Net, PortRanges};
+use super::value::{Device, Ipv4Net, Ipv4Prefix, PortRanges};
 use crate::{LcoreId, QueueId, sink::decode::Listen, wire::MacAddr};
 use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -200,6 +200,8 @@ pub struct SinkPlan {
     pub local_ip: Option<Ipv4Addr>,
     /// Only datagrams from this address.
     pub remote_ip: Option<Ipv4Addr>,
+    /// Only datagrams from these networks; empty: from anywhere.
+    pub allow: Vec<Ipv4Prefix>,
     /// The folder that it writes to, its own.
     pub out: PathBuf,
     /// What it writes there: not empty, none twice.
@@ -250,6 +252,8 @@ pub struct SinkLimits {
     pub segment_bytes: u64,
     /// The same, by age.
     pub segment_age: Duration,
+    /// Lines that one source may send in a second; `None`: as many as come.
+    pub max_lines_per_source_per_s: Option<u32>,
     /// Nothing more is written when the disk has less than this free.
     pub min_free_bytes: u64,
     /// The oldest files go when all together are larger.

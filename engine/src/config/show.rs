@@ -3,6 +3,7 @@
 use super::plan::{
     ClientPlan, EnginePlan, Idle, Input, Memory, OnFull, Output, Plan, RemoteMac, SinkPlan, Sync, Target,
 };
+use super::value::Ipv4Prefix;
 use crate::LcoreId;
 use std::fmt;
 
@@ -42,8 +43,12 @@ impl fmt::Display for Plan {
         for sink in &self.sinks {
             let port = &self.ports[sink.port].name;
             let outputs: Vec<_> = sink.outputs.iter().map(Output::to_string).collect();
-            let SinkPlan { listen, out, flush_interval, sync, .. } = sink;
+            let SinkPlan { listen, allow, out, flush_interval, sync, .. } = sink;
             writeln!(f, "sink     {port:<10} udp {listen} -> {} ({})", out.display(), outputs.join(", "))?;
+            if !allow.is_empty() {
+                let allow: Vec<_> = allow.iter().map(Ipv4Prefix::to_string).collect();
+                writeln!(f, "{:20}only from {}", "", allow.join(", "))?;
+            }
             writeln!(f, "{:20}flush after {flush_interval:?}, sync {sync}", "")?;
         }
         Ok(())

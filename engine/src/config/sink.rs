@@ -6,7 +6,7 @@ use super::{
     plan::{Formats, Idle, Output, PortPlan, SinkLimits, SinkPlan, Sync},
     port::{self, NAME, RawPort},
     section::{At, Report, Section, Value},
-    value::{self, PortRanges},
+    value::{self, Ipv4Prefix, PortRanges},
 };
 use crate::{
     LcoreId,
@@ -21,6 +21,7 @@ pub(super) struct RawSink {
     listen: Option<PortRanges>,
     local_ip: Option<Ipv4Addr>,
     remote_ip: Option<Ipv4Addr>,
+    allow: Vec<Ipv4Prefix>,
     out: Option<At<PathBuf>>,
     outputs: Vec<Output>,
     format: Option<Formats>,
@@ -41,6 +42,7 @@ impl RawSink {
             listen: s.require("listen", PortRanges::EXPECTED).and_then(|v| listen(&v)),
             local_ip: s.get("local_ip").and_then(address),
             remote_ip: s.get("remote_ip").and_then(address),
+            allow: s.get("allow").and_then(|v| allow(&v)).unwrap_or_default(),
             out: s.require("out", folder).and_then(|v| v.text(folder, path)),
             format: s.get("format").and_then(|v| v.text(Listen::EXPECTED, parse_listeners)).map(|at| at.value),
             limits: limits(s.section("limits"), outputs.contains(&Output::Parquet)),
@@ -64,6 +66,7 @@ impl RawSink {
             listen: self.listen?,
             local_ip: self.local_ip,
             remote_ip: self.remote_ip,
+            allow: self.allow,
             out: self.out?.value,
             outputs: self.outputs,
             format: self.format,
@@ -121,6 +124,15 @@ fn listen(value: &Value) -> Option<PortRanges> {
     ranges
 }
 
+/// Most networks in one `allow`.
+const ALLOWED: usize = 1024;
+
+fn allow(value: &Value) -> Option<Vec<Ipv4Prefix>> {
+    let prefix = |v: &Value| v.text(Ipv4Prefix::EXPECTED, Ipv4Prefix::parse);
+    let list = value.list("an array of networks like [\"10.0.0.0/8\"]", ALLOWED, prefix)?;
+    Some(list.into_iter().map(|at| at.value).collect())
+}
+
 fn outputs(value: &Value) -> Option<Vec<Output>> {
     let words = [("text", Output::Text), ("parquet", Output::Parquet)];
     let list = value.list("an array like [\"text\"]", words.len(), |v| v.word(&words))?;
@@ -161,6 +173,10 @@ fn limits(mut s: Section, spools: bool) -> SinkLimits {
         batches_per_queue: s.number("batches_per_queue", 2..=1024, 64),
         segment_bytes: s.number("segment_bytes", MIB..=64 << 30, 128 * MIB),
         segment_age: Duration::from_secs(s.number("segment_age_s", 1..=86_400, if spools { 60 } else { 3600 })),
+        max_lines_per_source_per_s: s
+            .get("max_lines_per_source_per_s")
+            .and_then(|v| v.number(1..=1_000_000))
+            .map(|at| at.value),
         min_free_bytes: s.number("min_free_bytes", 0..=1024 * TIB, 256 * MIB),
         retain_bytes: s.get("retain_bytes").and_then(|v| v.number(16 * MIB..=1024 * TIB)).map(|at| at.value),
         retain_age: s

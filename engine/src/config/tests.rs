@@ -178,6 +178,9 @@ fn one_mistake_each() {
         // Sinks.
         (format!("{sink}sync = \"always\""), "8: sink.sync: found \"always\", expected \"never\", \"batch\" or { every_ms = 200 }"),
         (format!("{sink}outputs = [\"text\", \"text\"]"), "8: sink.outputs: found an output twice, expected each once"),
+        (format!("{sink}allow = [\"10.0.0.1/8\"]"), "8: sink.allow: found \"10.0.0.1/8\", expected a network like \"10.0.0.0/8\", with no bit set behind its prefix, or a host's address"),
+        (format!("{sink}allow = []"), "8: sink.allow: found 0 elements, expected 1 to 1024"),
+        (format!("{sink}allow = \"10.0.0.0/8\""), "8: sink.allow: found \"10.0.0.0/8\", expected an array of networks like [\"10.0.0.0/8\"]"),
         (format!("{sink}outputs = [\"csv\"]"), "8: sink.outputs: found \"csv\", expected \"text\" or \"parquet\""),
         (format!("{sink}[sink.limits]\nbatches_per_queue = 1"), "9: sink.limits.batches_per_queue: found 1, expected a whole number from 2 to 1024"),
         (format!("{sink}cpu = 0\n[engine]\nidle = \"pause\""), "8: sink.cpu: CPU 0 polls and never sleeps, expected another"),
@@ -230,7 +233,8 @@ fn everything_said_is_in_the_plan() {
         "{PORT}gateway = \"10.0.0.254\"\nmulticast = [\"224.128.0.251\", \"33:33:00:00:00:01\"]\n\
          [[client]]\nname = \"a\"\ninput = \"-\"\nremote_ip = \"192.0.2.1\"\nremote_mac = \"arp\"\non_full = {{ wait_us = 7 }}\n\
          [[client]]\nname = \"b\"\ninput = \"f\"\ntarget = \"+@/np0,@10.0.0.2/02:00:00:00:00:01\"\nurgent = true\ncpu = 3\n\
-         [[sink]]\nlisten = [6667, 514, 6666]\nout = \"o\"\nsync = {{ every_ms = 5 }}\noutputs = [\"parquet\", \"text\"]\n"
+         [[sink]]\nlisten = [6667, 514, 6666]\nout = \"o\"\nsync = {{ every_ms = 5 }}\noutputs = [\"parquet\", \"text\"]\n\
+         allow = [\"10.0.0.0/8\", \"192.0.2.7\"]\n"
     ));
     assert_eq!(
         plan.ports[0].multicast,
@@ -271,6 +275,7 @@ client   a          stdin -> 10.0.0.1:6665 -> 192.0.2.1:6666 (arp) on np0
 client   b          f -> 10.0.0.1:6665 -> 10.0.0.2:6666 (02:00:00:00:00:01, extended) on np0
                     ring 512 frames, when full drop
 sink     np0        udp 514,6666-6667 -> o (parquet, text)
+                    only from 10.0.0.0/8, 192.0.2.7/32
                     flush after 100ms, sync every 5ms
 "
     );

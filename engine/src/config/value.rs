@@ -1,6 +1,6 @@
 //! The small grammars inside values: devices, addresses with a prefix, port lists, names.
 
-use crate::wire::MacAddr;
+use crate::{netpoll::filter::PrefixSet, wire::MacAddr};
 use std::{fmt, net::Ipv4Addr, ops::RangeInclusive};
 
 /// The device behind a port.
@@ -113,6 +113,41 @@ impl Ipv4Net {
 impl fmt::Display for Ipv4Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.ip, self.prefix_len)
+    }
+}
+
+/// Whom a sink listens to: a network, or one host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Prefix {
+    /// The network's address: the bits behind the prefix are 0.
+    ip: Ipv4Addr,
+    /// 0 to 32.
+    len: u8,
+}
+
+impl Ipv4Prefix {
+    /// What [`Ipv4Prefix::parse`] wants, for messages.
+    pub(crate) const EXPECTED: &'static str =
+        "a network like \"10.0.0.0/8\", with no bit set behind its prefix, or a host's address";
+
+    /// `a.b.c.d/n` or `a.b.c.d`.
+    pub fn parse(text: &str) -> Option<Ipv4Prefix> {
+        let (ip, len) = text.split_once('/').unwrap_or((text, "32"));
+        let strict = len.len() <= 2 && len.bytes().all(|b| b.is_ascii_digit()) && (len == "0" || !len.starts_with('0'));
+        let (ip, len) = (ip.parse::<Ipv4Addr>().ok()?, len.parse().ok().filter(|n| strict && *n <= 32)?);
+        let host_mask = u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
+        (u32::from(ip) & host_mask == 0).then_some(Ipv4Prefix { ip, len })
+    }
+
+    /// Those in `prefixes`; with none, everyone.
+    pub fn set(prefixes: &[Ipv4Prefix]) -> PrefixSet {
+        if prefixes.is_empty() { PrefixSet::Any } else { prefixes.iter().map(|p| (p.ip, p.len)).collect() }
+    }
+}
+
+impl fmt::Display for Ipv4Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.ip, self.len)
     }
 }
 
@@ -261,6 +296,22 @@ mod tests {
         let net = Ipv4Net::parse("10.1.2.3/20").expect("a network");
         assert!(net.contains(Ipv4Addr::new(10, 1, 15, 255)) && !net.is_host(Ipv4Addr::new(10, 1, 15, 255)));
         assert!(!net.contains(Ipv4Addr::new(10, 1, 16, 0)));
+    }
+
+    #[test]
+    fn networks() {
+        let parse = |text| Ipv4Prefix::parse(text).map(|p| p.to_string());
+        for good in ["10.0.0.0/8", "0.0.0.0/0", "192.0.2.7/32", "10.128.0.0/9"] {
+            assert_eq!(parse(good).as_deref(), Some(good));
+        }
+        assert_eq!(parse("192.0.2.7").as_deref(), Some("192.0.2.7/32"));
+        for bad in ["", "/", "10.0.0.0/", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/08", "10.0.0.0/+8", "10.0.0/8", "::/0"]
+        {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+        assert_eq!(Ipv4Prefix::set(&[]), PrefixSet::Any);
+        let set = Ipv4Prefix::set(&["10.0.0.0/8", "192.0.2.7"].map(|text| Ipv4Prefix::parse(text).expect(text)));
+        assert!(set.contains([10, 1, 2, 3].into()) && !set.contains([192, 0, 2, 8].into()));
     }
 
     #[test]

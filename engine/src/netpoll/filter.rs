@@ -23,12 +23,14 @@
 //!
 //! Limits: tagged frames, IPv6 and fragments are counted, not looked into.
 
+mod prefixes;
 mod reason;
 mod rules;
 mod verdict;
 
 use std::net::Ipv4Addr;
 
+pub use prefixes::PrefixSet;
 pub use reason::Reason;
 pub use rules::{AddressSet, FilterRules, PortSet};
 pub use verdict::{ArpMeta, EchoMeta, UdpMeta, Verdict};
@@ -173,6 +175,7 @@ const fn halves(word: u64) -> u64 {
 fn wanted(src_ip: Ipv4Addr, dst_ip: Ipv4Addr, dst_port: u16, rules: &FilterRules) -> bool {
     rules.local_ip.is_none_or(|ip| ip == dst_ip)
         && rules.remote_ip.is_none_or(|ip| ip == src_ip)
+        && rules.allow.contains(src_ip)
         && rules.local_ports.contains(dst_port)
 }
 
@@ -282,6 +285,9 @@ impl L3<'_> {
         }
         if rules.remote_ip.is_some_and(|ip| ip != header.src) {
             return Err(Reason::NotRemoteIp);
+        }
+        if !rules.allow.contains(header.src) {
+            return Err(Reason::NotAllowed);
         }
         if !rules.local_ports.contains(udp.dst_port) {
             return Err(Reason::NotLocalPort);

@@ -18,7 +18,7 @@ use super::{
     SetupError,
     client::{ClientShared, HookSender, Netpoll},
     context::{MAX_CLIENTS, PollContext},
-    filter::PortSet,
+    filter::{PortSet, PrefixSet},
     hook::RxHook,
     poll::{PollState, RxNp},
     ring::ClientRing,
@@ -62,13 +62,15 @@ pub struct RxFilter {
     pub local_ip: Option<IpAddr>,
     /// Only datagrams from this address.
     pub remote_ip: Option<IpAddr>,
+    /// Only datagrams from these prefixes. ARP and ICMP echo are answered to anybody all the same.
+    pub allow: PrefixSet,
     /// Only datagrams to these UDP ports.
     pub local_ports: PortSet,
 }
 
 impl Default for RxFilter {
     fn default() -> Self {
-        Self { local_ip: None, remote_ip: None, local_ports: PortSet::Any }
+        Self { local_ip: None, remote_ip: None, allow: PrefixSet::Any, local_ports: PortSet::Any }
     }
 }
 

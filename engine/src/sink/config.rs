@@ -85,6 +85,9 @@ pub struct SinkConfig {
     pub batch_bytes: usize,
     /// Batches a queue, allocated when the hook is set up; at least 2.
     pub batches_per_queue: usize,
+    /// Lines that one source may send in a second, 1 to 1,000,000: a second's worth at once, then at this rate. What is more
+    /// is dropped. `None`: as many as come.
+    pub max_lines_per_source_per_s: Option<u32>,
     /// What to give up first when the writer is behind.
     pub shed: ShedPolicy,
     /// Nothing is written when less than this is free on the file system.
@@ -102,7 +105,7 @@ pub struct SinkConfig {
 
 impl SinkConfig {
     /// The defaults for a sink in `dir`: the spool (text where the feature `store` is off), synced every
-    /// 200 ms; 64 batches a queue of 256 KiB and 2048 rows (22 MiB a queue).
+    /// 200 ms; 64 batches a queue of 256 KiB and 2048 rows (22 MiB a queue, and 0.7 MiB for the limit of each source).
     pub fn new(dir: impl Into<PathBuf>) -> SinkConfig {
         SinkConfig {
             dir: dir.into(),
@@ -114,6 +117,7 @@ impl SinkConfig {
             batch_rows: 2048,
             batch_bytes: 256 << 10,
             batches_per_queue: 64,
+            max_lines_per_source_per_s: None,
             shed: ShedPolicy::default(),
             min_free_bytes: 128 << 20,
             retry_for: Duration::from_secs(1),

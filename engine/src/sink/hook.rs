@@ -6,15 +6,18 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{
+    SinkConfig,
     batch::{Batch, addr_bytes},
     ledger::HookCounters,
+    notices::{self, Notice},
     shed::{SEVERITIES, ShedPolicy, Shedder, Verdict},
+    source_limit::SourceLimit,
 };
 use crate::{
     ids::QueueId,
@@ -25,6 +28,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct HookSettings {
     flush_ns: AtomicU64,
+    /// Lines a second and source; 0: no limit.
+    lines_per_source: AtomicU32,
     everyone: [AtomicU8; SEVERITIES],
     screaming: [AtomicU8; SEVERITIES],
     /// Bumped after a change (release S1, pairs with the acquire load S2 in [`SinkHook::tick`]).
@@ -34,8 +39,10 @@ pub(super) struct HookSettings {
 }
 
 impl HookSettings {
-    pub(super) fn set(&self, flush_ns: u64, shed: &ShedPolicy) {
-        self.flush_ns.store(flush_ns, Ordering::Relaxed);
+    pub(super) fn set(&self, config: &SinkConfig) {
+        let shed = &config.shed;
+        self.flush_ns.store(config.flush_interval.as_nanos() as u64, Ordering::Relaxed);
+        self.lines_per_source.store(config.max_lines_per_source_per_s.unwrap_or(0), Ordering::Relaxed);
         for (place, value) in self.everyone.iter().zip(shed.everyone).chain(self.screaming.iter().zip(shed.screaming)) {
             place.store(value, Ordering::Relaxed);
         }
@@ -67,6 +74,9 @@ pub(super) struct QueueEnds {
     pub(super) shared: Arc<HookShared>,
     pub(super) full: Consumer<Box<Batch>>,
     pub(super) empty: Producer<Box<Batch>>,
+    pub(super) notices: Consumer<Notice>,
+    /// What the writer knows of `hidden_notices`.
+    pub(super) hidden_seen: u64,
 }
 
 /// The sink's [`RxHook`]. Dropping it hands its last batch to the writer.
@@ -81,6 +91,7 @@ pub struct SinkHook {
     batch_bytes: usize,
     /// Sixteenths of the batches (but the current one) that are empty.
     level: u8,
+    source_limit: SourceLimit,
     shedder: Shedder,
     settings: Arc<HookSettings>,
     generation: u64,
@@ -106,6 +117,7 @@ impl SinkHook {
             let pushed = empty_end.push(Box::new(Batch::new(batch_rows, batch_bytes)));
             debug_assert!(pushed.is_ok());
         }
+        let (notices, notices_end) = RingBuffer::new(notices::RING);
         let shared = Arc::new(HookShared { queue, counters: HookCounters::default(), done: AtomicBool::new(false) });
         let mut hook = SinkHook {
             current: None,
@@ -115,6 +127,7 @@ impl SinkHook {
             batch_count,
             batch_bytes: batch_bytes.clamp(1, i32::MAX as usize),
             level: 16,
+            source_limit: SourceLimit::new(notices),
             shedder: Shedder::new(ShedPolicy::OFF),
             generation: 0,
             settings,
@@ -123,7 +136,7 @@ impl SinkHook {
             shared: shared.clone(),
         };
         hook.apply_settings();
-        (hook, QueueEnds { shared, full: full_end, empty: empty_end })
+        (hook, QueueEnds { shared, full: full_end, empty: empty_end, notices: notices_end, hidden_seen: 0 })
     }
 
     #[cold]
@@ -131,6 +144,8 @@ impl SinkHook {
         self.generation = self.settings.generation.load(Ordering::Acquire); // S2
         self.flush_ns = self.settings.flush_ns.load(Ordering::Relaxed);
         self.shedder.set_policy(self.settings.shed());
+        let lines = self.settings.lines_per_source.load(Ordering::Relaxed);
+        self.source_limit.set_lines_per_s(lines, &self.shared.counters.hidden_notices);
     }
 
     #[inline]
@@ -211,6 +226,11 @@ impl RxHook for SinkHook {
         self.update_level();
         for datagram in burst.datagrams {
             let src = addr_bytes(datagram.src_ip);
+            let counters = &self.shared.counters;
+            if !self.source_limit.allows(&src, burst.now.mono_ns, &counters.hidden_notices) {
+                counters.source_rate.add(1);
+                continue;
+            }
             match self.shedder.judge(&src, datagram.payload, self.level, burst.now.mono_ns) {
                 Verdict::Keep => self.append(datagram, burst.now),
                 verdict => self.count_shed(verdict),
@@ -224,6 +244,7 @@ impl RxHook for SinkHook {
             self.apply_settings();
         }
         self.shedder.tick(now.mono_ns);
+        self.source_limit.tick(now.mono_ns, &self.shared.counters.hidden_notices);
         // Only to a writer that keeps up: else each interval would use up a batch for a few rows.
         let closed = self.settings.closed.load(Ordering::Relaxed);
         let due = self.current.is_some() && !closed && now.mono_ns.saturating_sub(self.opened_ns) >= self.flush_ns;
@@ -236,6 +257,7 @@ impl RxHook for SinkHook {
 
 impl Drop for SinkHook {
     fn drop(&mut self) {
+        self.source_limit.end_all(&self.shared.counters.hidden_notices);
         if self.settings.closed.load(Ordering::Relaxed) {
             // Nobody would take it.
             let rows = self.current.take().map_or(0, |batch| batch.rows() as u64);

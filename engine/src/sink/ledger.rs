@@ -28,6 +28,10 @@ counters! {
         sent_rows,
         /// Batches handed to the writer.
         sent_batches,
+        /// Notices of limited sources that found no room on their way to the log.
+        hidden_notices,
+        /// Dropped: its source sent more lines than max_lines_per_source_per_s.
+        source_rate,
         /// Dropped: no empty batch, the writer is behind.
         batch_ring_full,
         /// Dropped: longer than a whole batch.
@@ -75,7 +79,7 @@ impl HookCounters {
 }
 
 /// What of [`HookStats`] is not a drop reason.
-const HOOK_FLOW: [&str; 4] = ["delivered", "open_rows", "sent_rows", "sent_batches"];
+const HOOK_FLOW: [&str; 5] = ["delivered", "open_rows", "sent_rows", "sent_batches", "hidden_notices"];
 
 impl HookStats {
     /// `(name, help, count)` of each drop reason.

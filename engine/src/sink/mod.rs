@@ -23,12 +23,14 @@ mod hook;
 mod ledger;
 mod lock;
 mod log;
+mod notices;
 mod output;
 #[cfg(feature = "store")]
 pub mod query;
 pub mod record;
 mod shared;
 mod shed;
+mod source_limit;
 #[cfg(feature = "store")]
 pub mod spool;
 #[cfg(feature = "store")]
@@ -49,7 +51,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 #[cfg(feature = "store")]
@@ -70,6 +72,7 @@ use crate::{
 use disk::{Disk, FileSystem};
 use ledger::{Checkpoint, Saved};
 use lock::DirLock;
+use notices::Notices;
 use output::Output;
 use shared::{Books, Shared, TextStart};
 use writer::{Request, Writer};
@@ -196,7 +199,7 @@ impl Sink {
         let primary = Arc::default();
         let start = Start::prepare(&config, &*disk, saved, &ledger_path, &primary)?;
         let shared = Arc::new(Shared::new(disk, start.base.clone(), ledger_path, primary));
-        shared.settings.set(config.flush_interval.as_nanos() as u64, &config.shed);
+        shared.settings.set(&config);
         let stop = Arc::new(AtomicBool::new(false));
         let (requests, request_queue) = channel();
         let (ready, is_ready) = channel();
@@ -219,7 +222,8 @@ impl Sink {
                     let (shared, stop) = (thread_shared, thread_stop);
                     let _ = ready.send(Ok(()));
                     let queues = Vec::new();
-                    Writer { shared, config, requests: request_queue, queues, primary, secondary, stop }.run();
+                    let notices = Notices::new(Instant::now());
+                    Writer { shared, config, requests: request_queue, queues, primary, secondary, stop, notices }.run();
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }

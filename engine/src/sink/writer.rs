@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{SinkConfig, SinkError, hook::QueueEnds, output::Output, shared::Shared};
+use super::{SinkConfig, SinkError, hook::QueueEnds, notices::Notices, output::Output, shared::Shared};
 
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
@@ -37,6 +37,7 @@ pub(super) struct Writer {
     /// The text beside the spool.
     pub(super) secondary: Option<Output>,
     pub(super) stop: Arc<AtomicBool>,
+    pub(super) notices: Notices,
 }
 
 impl Writer {
@@ -53,6 +54,7 @@ impl Writer {
             self.take_requests();
             let taken = self.sweep(deadline);
             let now = Instant::now();
+            self.tell_hidden(now, false);
             self.primary.log.poll(now, self.config.ledger_interval);
             if let Some(text) = &mut self.secondary {
                 text.log.poll(now, Duration::MAX);
@@ -103,6 +105,7 @@ impl Writer {
                     self.store(index, batch, deadline);
                 }
                 Err(_) if done => {
+                    self.tell(index);
                     let queue = self.queues.swap_remove(index);
                     self.shared.retire(&queue.shared);
                     // The ring swapped in here is looked at now.
@@ -110,9 +113,28 @@ impl Writer {
                 }
                 Err(_) => {}
             }
+            self.tell(index);
             index += 1;
         }
         taken
+    }
+
+    /// Tells what a hook has noticed of its sources.
+    fn tell(&mut self, index: usize) {
+        let queue = &mut self.queues[index];
+        let hidden = queue.shared.counters.hidden_notices.get();
+        self.notices.hide(hidden - std::mem::replace(&mut queue.hidden_seen, hidden));
+        while let Ok(notice) = queue.notices.pop() {
+            if let Some(text) = self.notices.take(notice, Instant::now()) {
+                tracing::warn!("{text}");
+            }
+        }
+    }
+
+    fn tell_hidden(&mut self, now: Instant, last: bool) {
+        if let Some(text) = self.notices.hidden(now, last) {
+            tracing::warn!("{text}");
+        }
     }
 
     fn store(&mut self, index: usize, mut batch: Box<super::Batch>, deadline: Option<Instant>) {
@@ -140,6 +162,7 @@ impl Writer {
         // The rings were empty; whatever a hook that still lives sends now stays in flight.
         self.shared.settings.close();
         while self.sweep(Some(deadline)) > 0 {}
+        self.tell_hidden(Instant::now(), true);
         // Even past the deadline the syncs under way get a moment.
         let deadline = deadline.max(Instant::now() + Duration::from_millis(500));
         if let Some(text) = self.secondary {
@@ -161,7 +184,7 @@ impl Writer {
             }
             (None, None) => {}
         }
-        self.shared.settings.set(config.flush_interval.as_nanos() as u64, &config.shed);
+        self.shared.settings.set(&config);
         self.config = config;
         Ok(())
     }

@@ -8,7 +8,8 @@
 //! for a port with [`US_MAC`] and the one address [`US_IP`], whose rx client takes [`PORT`] at [`US_IP`] from
 //! [`PEER_IP`], which is kernel-backed and refuses partial checksums, and has no verdicts from a NIC. Two
 //! reasons are not in the bytes, so their frame is [`good_frame`]: `Segmented` (the buffer's shape) and
-//! `NoRxClient` (the port's state).
+//! `NoRxClient` (the port's state). And `NotAllowed` is for an rx client that takes what comes from the 31 bit
+//! prefix of [`PEER_IP`], not from that address alone.
 
 // An including file may need only a part.
 #![allow(dead_code)]
@@ -199,6 +200,8 @@ fn bad_udp() -> Vec<(Reason, Vec<u8>)> {
         (Reason::NotLocalIp, to([10, 0, 0, 3], PORT)),
         (Reason::NotLocalIp, to([255; 4], PORT)),
         (Reason::NotRemoteIp, from([10, 0, 0, 3])),
+        (Reason::NotAllowed, from([10, 0, 0, 1])),
+        (Reason::NotAllowed, from([10, 0, 0, 4])),
         (Reason::NotLocalPort, to(US_IP, PORT + 1)),
         (Reason::NotLocalPort, to(US_IP, 0)),
     ]

@@ -105,6 +105,8 @@ reasons! {
     NotLocalIp = "not_local_ip",
     /// Source address is not the rx client's remote_ip.
     NotRemoteIp = "not_remote_ip",
+    /// Source address is in none of the prefixes that the rx client allows.
+    NotAllowed = "not_allowed",
     /// Destination port is not one of the rx client's local ports.
     NotLocalPort = "not_local_port",
 }

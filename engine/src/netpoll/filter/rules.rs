@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, ops::RangeInclusive};
 
+use super::PrefixSet;
 use crate::wire::MacAddr;
 
 /// What a queue's filter lets through. Built at set-up, read-only afterwards.
@@ -25,6 +26,8 @@ pub struct FilterRules {
     pub local_ip: Option<Ipv4Addr>,
     /// Only datagrams from this address.
     pub remote_ip: Option<Ipv4Addr>,
+    /// Only datagrams from these prefixes.
+    pub allow: PrefixSet,
     /// Only datagrams to these ports.
     pub local_ports: PortSet,
 }

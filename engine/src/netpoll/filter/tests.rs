@@ -19,6 +19,7 @@ fn rules() -> FilterRules {
         rx_client: true,
         local_ip: Some(US_IP.into()),
         remote_ip: Some(PEER_IP.into()),
+        allow: PrefixSet::Any,
         local_ports: PORT.into(),
     }
 }
@@ -38,7 +39,13 @@ fn accepted(verdict: Verdict) -> Option<UdpMeta> {
 fn every_reason_has_a_bad_frame_and_gets_it() {
     let mut seen = BTreeSet::new();
     for (reason, frame) in bad_frames() {
-        let rules = FilterRules { rx_client: reason != Reason::NoRxClient, ..rules() };
+        let rules = match reason {
+            Reason::NoRxClient => FilterRules { rx_client: false, ..rules() },
+            Reason::NotAllowed => {
+                FilterRules { remote_ip: None, allow: [(PEER_IP.into(), 31)].into_iter().collect(), ..rules() }
+            }
+            _ => rules(),
+        };
         let verdict = classify(&frame, reason != Reason::Segmented, UNKNOWN, UNKNOWN, &rules);
         assert_eq!(verdict, Verdict::Unmatched(reason), "{frame:02x?}");
         seen.insert(reason);
@@ -194,14 +201,20 @@ fn any_rules() -> impl Strategy<Value = FilterRules> {
         2 => Just([PORT..=PORT, 1..=9].into_iter().collect()),
     ];
     let flags = (any::<bool>(), any::<bool>(), proptest::bool::weighted(0.9), any::<bool>());
-    (flags, ip(), ip(), ports).prop_map(
-        |((kernel_backed, accept_partial, rx_client, multicast), local, remote, local_ports)| FilterRules {
+    let allow = prop_oneof![
+        3 => Just(PrefixSet::Any),
+        2 => Just([(Ipv4Addr::from(PEER_IP), 31)].into_iter().collect()),
+        1 => Just([(Ipv4Addr::from(US_IP), 32), ([172, 16, 0, 0].into(), 12)].into_iter().collect()),
+    ];
+    (flags, ip(), ip(), allow, ports).prop_map(
+        |((kernel_backed, accept_partial, rx_client, multicast), local, remote, allow, local_ports)| FilterRules {
             multicast: if multicast { vec![MacAddr([0x01, 0, 0x5e, 1, 2, 3])] } else { vec![] },
             kernel_backed,
             accept_partial,
             rx_client,
             local_ip: local,
             remote_ip: remote,
+            allow,
             local_ports,
             ..rules()
         },

@@ -64,6 +64,7 @@ impl<P: PortIo> PollState<P> {
         };
         self.rules.local_ip = v4(filter.local_ip);
         self.rules.remote_ip = v4(filter.remote_ip);
+        self.rules.allow = filter.allow.clone();
         self.rules.local_ports = filter.local_ports.clone();
     }
 
