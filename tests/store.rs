@@ -209,7 +209,7 @@ fn senders_behind_a_tap() {
     assert_eq!(records.len(), all);
     check_netconsole(&records, &meant);
     let gaps = logs(dir, &["--gaps"]);
-    assert!(gaps.len() == 1 && gaps[0]["kind"] == "lost" && gaps[0]["after_seq"] == 1030, "{gaps:#?}");
+    assert!(gaps.len() == 1 && gaps[0]["kind"] == "lost_on_the_way" && gaps[0]["after_seq"] == 1030, "{gaps:#?}");
     assert!(said.contains(&format!("{all} records = {all} rows in Parquet files")), "{said}");
     assert_eq!(peer_segments(dir), 0, "segments are left in the spool");
 

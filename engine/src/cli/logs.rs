@@ -34,6 +34,9 @@ use super::{
   netpoll logs --dir logs --follow
   netpoll logs --dir logs --gaps           messages that did not come, by source
 
+Gaps are `never_sent`, `lost_on_the_way`, `lost_here` with the reason (shed_debug, disk_full...: what the sink dropped), `lost`
+(one of the last two: at that time the sink or the NIC lost something of unknown sources), or `unknown` (no msgid to go by).
+
 Times are when a line was received. It may run beside the sink, and sees a line once the sink has written it: after
 its flush interval (0.1 s), extended netconsole with fragments or gaps up to a second later.")]
 pub(super) struct LogsArgs {

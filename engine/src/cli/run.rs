@@ -28,7 +28,7 @@ use super::{
     out::Out,
     pace::Rate,
     port,
-    session::{self, Session},
+    session::Session,
     stop::{Hangup, Stop},
     store::{self, Keep},
     style::Style,
@@ -96,7 +96,7 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
         }
         false
     };
-    session::wait(&stop, plan.log.ledger_interval, None, look, || session.say_ledger(out));
+    session.wait(&stop, plan.log.ledger_interval, None, out, look);
 
     let mut ledger = Ledger::default();
     let mut sent = Vec::new();

@@ -27,7 +27,7 @@ use super::{
     out::Out,
     pace::Rate,
     port::{self, PortArgs},
-    session::{self, Session},
+    session::Session,
     stop::Stop,
     style::Style,
 };
@@ -119,7 +119,7 @@ pub(super) fn run(args: &SendArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     wait_for_link(&port, &stop)?;
     let limits = Limits { rate: args.rate, count: args.count, forever: false };
     let feed = Feed::start(inputs, senders, limits, &stop).context("cannot start a thread")?;
-    session::wait(&stop, None, None, || feed.is_finished(), || ());
+    session.wait(&stop, None, None, out, || feed.is_finished());
     let fed = feed.finish()?;
 
     let mut all = ClientStats::default();

@@ -1,6 +1,7 @@
 //! An engine with its sinks, from ready to the last line of the ledger.
 
 use std::{
+    cell::Cell,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -36,6 +37,8 @@ struct PortSink {
     before: SinkLedger,
     listen: String,
     out: PathBuf,
+    /// What the NIC had missed when it was asked last.
+    missed: Cell<u64>,
 }
 
 /// What a client came to, and what it was called.
@@ -66,7 +69,7 @@ impl Session {
         let store = store.map(|config| Store::start(config, &before)).transpose()?;
         // It only receives: the smallest ring does.
         let rx = port.setup_rx(ClientOptions::new("sink").ring_frames(1), filter, sink.hooks())?;
-        self.sinks.push(PortSink { port: port.clone(), rx, sink, store, before, listen, out });
+        self.sinks.push(PortSink { port: port.clone(), rx, sink, store, before, listen, out, missed: Cell::new(0) });
         Ok(())
     }
 
@@ -109,6 +112,19 @@ impl Session {
     /// Begins new files.
     pub(super) fn roll(&self) -> anyhow::Result<()> {
         Ok(self.sinks.iter().try_for_each(|sink| sink.sink.roll())?)
+    }
+
+    /// Tells the sinks what the NICs have missed since the last call, so that their gaps can be told from those of the
+    /// way. Asks the devices: not for every turn of a loop.
+    fn note_missed(&self) {
+        for PortSink { port, sink, missed, .. } in &self.sinks {
+            let now = port.stats().missed;
+            let (now, before) = (now.ring + now.no_mbuf, missed.get());
+            if now > before {
+                sink.note_lost("nic_missed", now - before);
+                missed.set(now);
+            }
+        }
     }
 
     /// Datagrams that the sinks were given.
@@ -191,25 +207,33 @@ fn tell_sent(ledger: &mut Ledger, port: &Arc<Port>, stats: &PortStats, sent: &[S
     ledger.equal(&format!("{name}.tx"), (&format!("port {name}: {out} sent"), out), (&right, of_clients + own));
 }
 
-/// Calls `status` every `interval` until `done` or the end is asked for, or `limit` is over.
-pub(super) fn wait(
-    stop: &super::stop::Stop,
-    interval: Option<Duration>,
-    limit: Option<Duration>,
-    mut done: impl FnMut() -> bool,
-    mut status: impl FnMut(),
-) {
-    /// How often `done` is asked.
-    const STEP: Duration = Duration::from_millis(20);
-    let start = Instant::now();
-    let mut next = interval.map(|interval| start + interval);
-    let end = limit.map(|limit| start + limit);
-    while !done() && end.is_none_or(|end| Instant::now() < end) && !stop.wait(STEP) {
-        if let (Some(at), Some(interval)) = (next, interval)
-            && Instant::now() >= at
-        {
-            status();
-            next = Some(at + interval);
+impl Session {
+    /// Tells the ledger every `interval` until `done` or the end is asked for, or `limit` is over.
+    pub(super) fn wait(
+        &self,
+        stop: &super::stop::Stop,
+        interval: Option<Duration>,
+        limit: Option<Duration>,
+        out: Out,
+        mut done: impl FnMut() -> bool,
+    ) {
+        /// How often `done` is asked, and every tenth time the devices.
+        const STEP: Duration = Duration::from_millis(20);
+        let start = Instant::now();
+        let mut next = interval.map(|interval| start + interval);
+        let end = limit.map(|limit| start + limit);
+        let mut turn = 0_u32;
+        while !done() && end.is_none_or(|end| Instant::now() < end) && !stop.wait(STEP) {
+            turn = (turn + 1) % 10;
+            if turn == 0 {
+                self.note_missed();
+            }
+            if let (Some(at), Some(interval)) = (next, interval)
+                && Instant::now() >= at
+            {
+                self.say_ledger(out);
+                next = Some(at + interval);
+            }
         }
     }
 }

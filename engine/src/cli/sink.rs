@@ -17,7 +17,7 @@ use super::{
     machine::{IdleArgs, MachineArgs},
     out::Out,
     port::{self, PortArgs},
-    session::{self, Session},
+    session::Session,
     stop::{Hangup, Stop},
     store::StoreArgs,
 };
@@ -114,12 +114,7 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
         }
         args.count.is_some_and(|count| session.delivered() >= count)
     };
-    session::wait(
-        &stop,
-        (args.stats > 0).then(|| Duration::from_secs(args.stats)),
-        args.duration.map(Duration::from_secs),
-        look,
-        || session.say_ledger(out),
-    );
+    let interval = (args.stats > 0).then(|| Duration::from_secs(args.stats));
+    session.wait(&stop, interval, args.duration.map(Duration::from_secs), out, look);
     session.finish(&[], Ledger::default(), out)
 }

@@ -2,7 +2,7 @@
 //!
 //! One instance a queue. It owns one batch at a time; a ring takes full batches to the writer and another
 //! one brings them back empty. Nothing here allocates, locks, waits or makes a system call: where no
-//! empty batch is left, datagrams are dropped and counted.
+//! empty batch is left, datagrams are dropped and counted, and a note of whose they were goes to the writer.
 
 use std::sync::{
     Arc,
@@ -15,6 +15,7 @@ use super::{
     SinkConfig,
     batch::{Batch, addr_bytes},
     ledger::HookCounters,
+    loss::{Loss, Losses, Whose},
     notices::{self, Notice},
     shed::{SEVERITIES, ShedPolicy, Shedder, Verdict},
     source_limit::SourceLimit,
@@ -77,6 +78,8 @@ pub(super) struct QueueEnds {
     pub(super) notices: Consumer<Notice>,
     /// What the writer knows of `hidden_notices`.
     pub(super) hidden_seen: u64,
+    /// What was dropped before the batches that are in `full`, and perhaps some of after.
+    pub(super) losses: Consumer<Loss>,
 }
 
 /// The sink's [`RxHook`]. Dropping it hands its last batch to the writer.
@@ -97,8 +100,20 @@ pub struct SinkHook {
     generation: u64,
     flush_ns: u64,
     open_rows: u64,
+    losses: Losses,
+    loss_ring: Producer<Loss>,
+    handed_ns: u64,
     shared: Arc<HookShared>,
 }
+
+/// Sources (each with a reason) whose drops are told apart between two batches.
+const LOSS_PLACES: usize = 128;
+/// Of those, what one source can reach: what a drop costs at most.
+const LOSS_REACH: usize = 32;
+/// Losses on their way to the writer; while there is no room they gather in the hook.
+const LOSS_RING: usize = 1024;
+/// How long losses may wait for a batch to go along with.
+const LOSS_WAIT_NS: u64 = 100_000_000;
 
 impl SinkHook {
     /// A hook with `batch_count` (at least 2) batches of its own, and the writer's side of it.
@@ -118,6 +133,7 @@ impl SinkHook {
             debug_assert!(pushed.is_ok());
         }
         let (notices, notices_end) = RingBuffer::new(notices::RING);
+        let (loss_ring, losses_end) = RingBuffer::new(LOSS_RING);
         let shared = Arc::new(HookShared { queue, counters: HookCounters::default(), done: AtomicBool::new(false) });
         let mut hook = SinkHook {
             current: None,
@@ -133,10 +149,23 @@ impl SinkHook {
             settings,
             flush_ns: u64::MAX,
             open_rows: 0,
+            losses: Losses::new(LOSS_PLACES, LOSS_REACH),
+            loss_ring,
+            handed_ns: 0,
             shared: shared.clone(),
         };
         hook.apply_settings();
-        (hook, QueueEnds { shared, full: full_end, empty: empty_end, notices: notices_end, hidden_seen: 0 })
+        (
+            hook,
+            QueueEnds {
+                shared,
+                full: full_end,
+                empty: empty_end,
+                losses: losses_end,
+                notices: notices_end,
+                hidden_seen: 0,
+            },
+        )
     }
 
     #[cold]
@@ -168,12 +197,14 @@ impl SinkHook {
     fn append_to_next(&mut self, datagram: &Datagram<'_>, now: Now) {
         if datagram.payload.len() > self.batch_bytes {
             self.shared.counters.too_long.add(1);
+            self.note_loss(datagram, "too_long", now);
             return;
         }
         self.send_current();
         let next = if self.current.is_none() { self.empty.pop().ok() } else { None };
         let Some(mut batch) = next else {
             self.shared.counters.batch_ring_full.add(1);
+            self.note_loss(datagram, "batch_ring_full", now);
             return;
         };
         self.update_level();
@@ -188,6 +219,8 @@ impl SinkHook {
     fn send_current(&mut self) {
         let Some(batch) = self.current.take() else { return };
         let rows = batch.rows() as u64;
+        // Ahead of it: who reads the batch then knows of all that was dropped before its end.
+        self.hand_over_losses();
         match self.full.push(batch) {
             Ok(()) => {
                 self.shared.counters.sent_rows.add(rows);
@@ -206,11 +239,33 @@ impl SinkHook {
     }
 
     #[cold]
-    fn count_shed(&self, verdict: Verdict) {
-        match verdict {
-            Verdict::Keep => {}
-            Verdict::FairShare => self.shared.counters.fair_share.add(1),
-            Verdict::Severity(severity) => self.shared.counters.shed(severity).add(1),
+    fn shed(&mut self, datagram: &Datagram<'_>, verdict: Verdict, now: Now) {
+        let reason = match verdict {
+            Verdict::Keep => return,
+            Verdict::FairShare => {
+                self.shared.counters.fair_share.add(1);
+                "fair_share"
+            }
+            Verdict::Severity(severity) => {
+                self.shared.counters.shed(severity).add(1);
+                HookCounters::shed_name(severity)
+            }
+        };
+        self.note_loss(datagram, reason, now);
+    }
+
+    #[cold]
+    fn note_loss(&mut self, datagram: &Datagram<'_>, reason: &'static str, now: Now) {
+        let Datagram { src_ip, src_port, dst_ip, dst_port, payload, .. } = *datagram;
+        self.losses.add(Loss::one(Whose { src_ip, src_port, dst_ip, dst_port }, reason, payload, now.real_ns));
+    }
+
+    fn hand_over_losses(&mut self) {
+        while self.loss_ring.slots() > 0
+            && let Some(loss) = self.losses.pop()
+        {
+            let pushed = self.loss_ring.push(loss);
+            debug_assert!(pushed.is_ok(), "there was room");
         }
     }
 }
@@ -229,11 +284,12 @@ impl RxHook for SinkHook {
             let counters = &self.shared.counters;
             if !self.source_limit.allows(&src, burst.now.mono_ns, &counters.hidden_notices) {
                 counters.source_rate.add(1);
+                self.note_loss(datagram, "source_rate", burst.now);
                 continue;
             }
             match self.shedder.judge(&src, datagram.payload, self.level, burst.now.mono_ns) {
                 Verdict::Keep => self.append(datagram, burst.now),
-                verdict => self.count_shed(verdict),
+                verdict => self.shed(datagram, verdict, burst.now),
             }
         }
         self.publish_open_rows();
@@ -252,6 +308,10 @@ impl RxHook for SinkHook {
             self.send_current();
             self.publish_open_rows();
         }
+        if !self.losses.is_empty() && now.mono_ns.saturating_sub(self.handed_ns) >= LOSS_WAIT_NS {
+            self.handed_ns = now.mono_ns;
+            self.hand_over_losses();
+        }
     }
 }
 
@@ -264,6 +324,7 @@ impl Drop for SinkHook {
             self.shared.counters.sink_closed.add(rows);
         }
         self.send_current();
+        self.hand_over_losses();
         self.publish_open_rows();
         self.shared.done.store(true, Ordering::Release); // D1
     }

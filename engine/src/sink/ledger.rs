@@ -62,6 +62,21 @@ counters! {
 }
 
 impl HookCounters {
+    /// The name of the counter of what was shed at `severity`.
+    pub(super) fn shed_name(severity: u8) -> &'static str {
+        match severity {
+            0 => "shed_emergency",
+            1 => "shed_alert",
+            2 => "shed_critical",
+            3 => "shed_error",
+            4 => "shed_warning",
+            5 => "shed_notice",
+            6 => "shed_info",
+            7 => "shed_debug",
+            _ => "shed_unknown",
+        }
+    }
+
     /// The counter of what was shed at `severity` (8 and above: unknown).
     pub(super) fn shed(&self, severity: u8) -> &counters::Counter {
         match severity {
@@ -344,8 +359,8 @@ impl Saved {
     }
 
     /// Balances the sums after the run that wrote them ended, knowing that `found` more rows were stored
-    /// than it says.
-    pub(super) fn reconcile(&mut self, found: u64) {
+    /// than it says. Gives how many were lost.
+    pub(super) fn reconcile(&mut self, found: u64) -> u64 {
         self.stored += found;
         let settled = self.stored + self.drops.values().sum::<u64>();
         let lost = self.delivered.saturating_sub(settled);
@@ -353,6 +368,7 @@ impl Saved {
         if lost > 0 {
             *self.drops.entry(LOST_IN_CRASH.to_owned()).or_default() += lost;
         }
+        lost
     }
 }
 

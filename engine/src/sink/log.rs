@@ -373,7 +373,10 @@ impl Log {
         self.rolling.extend(self.active.take());
         if matches!(self.setup.names, Names::Numbered { .. }) {
             let names = &self.setup.names;
-            self.rolling.retain(|file| file.rows > 0 || std::fs::remove_file(names.active(file.number)).is_err());
+            let header_len = self.header.len() as u64;
+            // One without a row may still say what was lost.
+            self.rolling
+                .retain(|file| file.len > header_len || std::fs::remove_file(names.active(file.number)).is_err());
         }
         while !self.rolling.is_empty() {
             let now = Instant::now();

@@ -23,6 +23,7 @@ mod hook;
 mod ledger;
 mod lock;
 mod log;
+mod loss;
 mod notices;
 mod output;
 #[cfg(feature = "store")]
@@ -62,6 +63,7 @@ pub use {
     hook::SinkHook,
     ledger::{DropReason, HookCounters, HookStats, LogCounters, LogStats, SinkLedger, WriterCounters, WriterStats},
     lock::LockError,
+    loss::{Loss, Seqs, Whose},
     shed::{SEVERITIES, ShedPolicy},
 };
 
@@ -213,6 +215,7 @@ impl Sink {
         // The writer keeps to `stop_timeout` by itself unless it hangs in a system call.
         let end_timeout = config.stop_timeout.saturating_add(Duration::from_secs(2));
         let (ending, ended) = channel::<()>();
+        let lost_in_crash = start.lost_in_crash;
         let (thread_shared, thread_stop) = (shared.clone(), stop.clone());
         let writer = std::thread::Builder::new().name("netpoll-writer".to_owned()).spawn(move || {
             let _ending = ending;
@@ -223,7 +226,9 @@ impl Sink {
                     let _ = ready.send(Ok(()));
                     let queues = Vec::new();
                     let notices = Notices::new(Instant::now());
-                    Writer { shared, config, requests: request_queue, queues, primary, secondary, stop, notices }.run();
+                    let losses = writer::WriterLosses::new(lost_in_crash);
+                    let requests = request_queue;
+                    Writer { shared, config, requests, queues, primary, secondary, losses, stop, notices }.run();
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -265,6 +270,12 @@ impl Sink {
         self.hooks.requests.send(Request::Roll).map_err(|_| SinkError::WriterGone)?;
         self.wake();
         Ok(())
+    }
+
+    /// Notes that `count` datagrams were lost before they came to the sink (by the NIC), for who looks for gaps. They are
+    /// not in the sink's ledger: it was never given them.
+    pub fn note_lost(&self, reason: &'static str, count: u64) {
+        let _ = self.hooks.requests.send(Request::Lost(reason, count));
     }
 
     /// Stops: writes and syncs everything that the hooks handed over, and gives the final sums. Waits no longer
@@ -334,6 +345,8 @@ struct Start {
     base: Saved,
     /// The text goes on here, where it is the primary output.
     resume: Option<log::Resume>,
+    /// What the last run had in flight when it was killed.
+    lost_in_crash: u64,
     /// The first segment to write.
     #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "the spool's"))]
     segment: u64,
@@ -371,10 +384,10 @@ impl Start {
         let crashed = known && !base.clean && base.checkpoint.output == Checkpoint::TEXT;
         let found = if crashed { text_recovery::lines_after(base.checkpoint, resume, inode) } else { 0 };
         primary.recovered_rows.add(found);
-        base.reconcile(found);
+        let lost_in_crash = base.reconcile(found);
         let rows = resume.map_or(0, |resume| resume.rows);
         base.checkpoint = Checkpoint { output: Checkpoint::TEXT, file: inode, rows };
-        Ok(Start { base, resume, segment: 0 })
+        Ok(Start { base, resume, lost_in_crash, segment: 0 })
     }
 
     #[cfg(feature = "store")]
@@ -389,7 +402,7 @@ impl Start {
         fs::create_dir_all(&dir).map_err(|source| SinkError::Dir { path: dir, source })?;
         let checkpoint = Some(base.checkpoint).filter(|checkpoint| checkpoint.output == Checkpoint::SPOOL);
         let recovered = spool::recover(disk, &config.dir, checkpoint, primary)?;
-        base.reconcile(recovered.found_rows);
+        let lost_in_crash = base.reconcile(recovered.found_rows);
         // A number names one segment for ever, also in the store.
         let segment = recovered.next_number.max(store::next_segment(&config.dir));
         // All that was found is before the segment to come.
@@ -399,7 +412,7 @@ impl Start {
         if saved.and_then(|()| spool::seal(recovered)).is_err() {
             primary.housekeeping_errors.add(1);
         }
-        Ok(Start { base, resume: None, segment })
+        Ok(Start { base, resume: None, lost_in_crash, segment })
     }
 
     /// Opens the outputs, on the writer thread.

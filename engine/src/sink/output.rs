@@ -8,6 +8,7 @@ use std::{
 use super::{
     batch::Batch,
     log::{Fault, Log},
+    loss::Loss,
     text::TextEncoder,
 };
 
@@ -29,9 +30,9 @@ impl Encoder {
         Encoder::Text(TextEncoder::default(), Vec::new())
     }
 
-    /// Hands the bytes of `batch` to `write`. The batch is the same afterwards. `None` if it cannot be
+    /// Hands the bytes of `batch` to `write`, in the spool with what was lost before. The batch is the same afterwards. `None` if it cannot be
     /// encoded.
-    fn with_bytes<T>(&mut self, batch: &mut Batch, write: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
+    fn with_bytes<T>(&mut self, batch: &mut Batch, losses: &[Loss], write: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
         match self {
             Encoder::Text(encoder, buffer) => {
                 buffer.clear();
@@ -39,7 +40,7 @@ impl Encoder {
                 Some(write(&[buffer]))
             }
             #[cfg(feature = "store")]
-            Encoder::Spool(encoder) => encoder.with_message(batch, write).ok(),
+            Encoder::Spool(encoder) => encoder.with_message(batch, losses, write).ok(),
         }
     }
 }
@@ -64,26 +65,33 @@ impl Output {
     /// Writes `batch`, or counts its rows as dropped. A failure is tried again for `retry_for` or until
     /// `stop`; then the output counts as failing: rows are dropped without an attempt, but for one every
     /// 100 ms, until that one works.
-    pub(super) fn put(&mut self, batch: &mut Batch, retry_for: Duration, stop: impl Fn() -> bool) {
+    pub(super) fn put(
+        &mut self,
+        batch: &mut Batch,
+        losses: &[Loss],
+        retry_for: Duration,
+        stop: impl Fn() -> bool,
+    ) -> Result<(), Fault> {
         let rows = batch.rows() as u64;
         let now = Instant::now();
         let mut give_up = now + retry_for;
         if let Some(failing) = &self.failing {
             if now < failing.probe_at {
                 self.log.count_drop(failing.fault, rows);
-                return;
+                return Err(failing.fault);
             }
             give_up = now;
         }
         let log = &mut self.log;
         let enough = |now| now >= give_up || stop();
-        let written = self.encoder.with_bytes(batch, |bytes| append(log, bytes, rows, enough));
+        let written = self.encoder.with_bytes(batch, losses, |bytes| append(log, bytes, rows, enough));
         // Columns that cannot be encoded would be a bug of ours; they are counted like any other loss.
         let written = written.unwrap_or(Err(Fault::WriteError));
         self.failing = written.err().map(|fault| {
             self.log.count_drop(fault, rows);
             Failing { fault, probe_at: Instant::now() + PROBE_EVERY }
         });
+        written
     }
 }
 

@@ -19,6 +19,7 @@ mod header;
 use std::hash::{BuildHasher, RandomState};
 
 use super::batch::ADDR_BYTES;
+pub(super) use header::seq;
 use header::{Header, Marker, crash_marker};
 
 /// Severities as they are counted: the eight of syslog, and "no header told".

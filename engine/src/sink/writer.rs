@@ -9,10 +9,17 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{SinkConfig, SinkError, hook::QueueEnds, notices::Notices, output::Output, shared::Shared};
+use super::{
+    Batch, SinkConfig, SinkError,
+    hook::QueueEnds,
+    loss::{Loss, Losses, Whose},
+    notices::Notices,
+    output::Output,
+    shared::Shared,
+};
 
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
@@ -25,6 +32,8 @@ pub(super) enum Request {
     Reload(Box<SinkConfig>, std::sync::mpsc::Sender<Result<(), SinkError>>),
     /// Begin new files.
     Roll,
+    /// Note that so many were lost before they came here, and why.
+    Lost(&'static str, u64),
 }
 
 pub(super) struct Writer {
@@ -36,6 +45,7 @@ pub(super) struct Writer {
     pub(super) primary: Output,
     /// The text beside the spool.
     pub(super) secondary: Option<Output>,
+    pub(super) losses: WriterLosses,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) notices: Notices,
 }
@@ -58,6 +68,10 @@ impl Writer {
             self.primary.log.poll(now, self.config.ledger_interval);
             if let Some(text) = &mut self.secondary {
                 text.log.poll(now, Duration::MAX);
+            }
+            self.note_failed_syncs();
+            if taken == 0 && self.losses.are_overdue(now) {
+                self.write_losses(Duration::ZERO);
             }
             if taken > 0 {
                 pause = SHORTEST_PAUSE;
@@ -88,6 +102,7 @@ impl Writer {
                     self.primary.log.ask_roll();
                     self.secondary.iter_mut().for_each(|text| text.log.ask_roll());
                 }
+                Request::Lost(reason, count) => self.losses.add(Loss::unknown(reason, count, now_ns())),
             }
         }
     }
@@ -99,7 +114,12 @@ impl Writer {
         while index < self.queues.len() {
             // D2: what the hook sent before it was done is in the ring now.
             let done = self.queues[index].shared.done.load(Ordering::Acquire);
-            match self.queues[index].full.pop() {
+            let batch = self.queues[index].full.pop();
+            // After it: what was dropped before its end is in the other ring by now.
+            while let Ok(loss) = self.queues[index].losses.pop() {
+                self.losses.add(loss);
+            }
+            match batch {
                 Ok(batch) => {
                     taken += 1;
                     self.store(index, batch, deadline);
@@ -137,7 +157,7 @@ impl Writer {
         }
     }
 
-    fn store(&mut self, index: usize, mut batch: Box<super::Batch>, deadline: Option<Instant>) {
+    fn store(&mut self, index: usize, mut batch: Box<Batch>, deadline: Option<Instant>) {
         let rows = batch.rows() as u64;
         let counters = &self.shared.writer;
         counters.held_rows.add(rows);
@@ -145,11 +165,17 @@ impl Writer {
         counters.taken_batches.add(1);
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             counters.stopped.add(rows);
+            self.losses.add_all(&batch, "stopped");
         } else {
             let stop = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            self.primary.put(&mut batch, self.config.retry_for, stop);
+            let losses = self.losses.take();
+            if let Err(fault) = self.primary.put(&mut batch, &losses, self.config.retry_for, stop) {
+                self.losses.give_back(losses);
+                self.losses.add_all(&batch, fault.name());
+            }
             if let Some(text) = &mut self.secondary {
-                text.put(&mut batch, Duration::ZERO, || true);
+                // What it drops is in its own counters, and in the spool.
+                let _ = text.put(&mut batch, &[], Duration::ZERO, || true);
             }
         }
         self.shared.writer.held_rows.add(rows.wrapping_neg());
@@ -158,11 +184,33 @@ impl Writer {
         let _ = self.queues[index].empty.push(batch);
     }
 
+    /// Rows whose sync failed are not at hand any more.
+    fn note_failed_syncs(&mut self) {
+        let failed = self.shared.primary.sync_error.get();
+        let fresh = failed - std::mem::replace(&mut self.losses.failed_syncs, failed);
+        if fresh > 0 {
+            self.losses.add(Loss::unknown("sync_error", fresh, now_ns()));
+        }
+    }
+
+    /// Writes what was lost with no batch behind it.
+    fn write_losses(&mut self, retry_for: Duration) {
+        let losses = self.losses.take();
+        if !losses.is_empty() && self.config.primary_is_spool() {
+            let written = self.primary.put(&mut Batch::new(1, 1), &losses, retry_for, || false);
+            if written.is_err() {
+                self.losses.give_back(losses);
+            }
+        }
+    }
+
     fn close(mut self, deadline: Instant) {
         // The rings were empty; whatever a hook that still lives sends now stays in flight.
         self.shared.settings.close();
         while self.sweep(Some(deadline)) > 0 {}
         self.tell_hidden(Instant::now(), true);
+        self.note_failed_syncs();
+        self.write_losses(Duration::ZERO);
         // Even past the deadline the syncs under way get a moment.
         let deadline = deadline.max(Instant::now() + Duration::from_millis(500));
         if let Some(text) = self.secondary {
@@ -188,4 +236,71 @@ impl Writer {
         self.config = config;
         Ok(())
     }
+}
+
+/// What was lost, until it is written: with the next batch, or after a while without one.
+pub(super) struct WriterLosses {
+    table: Losses,
+    /// Since when something waits.
+    since: Option<Instant>,
+    /// Rows of failed syncs that were noted.
+    failed_syncs: u64,
+}
+
+impl WriterLosses {
+    const PLACES: usize = 1024;
+    const REACH: usize = 128;
+    /// Most that one batch takes along.
+    const A_BATCH: usize = 512;
+    const WAIT: Duration = Duration::from_millis(200);
+
+    /// Begins with what the last run lost when it was killed.
+    pub(super) fn new(lost_in_crash: u64) -> WriterLosses {
+        let mut losses = WriterLosses {
+            table: Losses::new(WriterLosses::PLACES, WriterLosses::REACH),
+            since: None,
+            failed_syncs: 0,
+        };
+        if lost_in_crash > 0 {
+            losses.add(Loss::unknown("lost_in_crash", lost_in_crash, now_ns()));
+        }
+        losses
+    }
+
+    fn add(&mut self, loss: Loss) {
+        self.since.get_or_insert_with(Instant::now);
+        self.table.add(loss);
+    }
+
+    /// All rows of a batch.
+    fn add_all(&mut self, batch: &Batch, reason: &'static str) {
+        for row in batch.iter() {
+            let whose =
+                Whose { src_ip: row.src_ip, src_port: row.src_port, dst_ip: row.dst_ip, dst_port: row.dst_port };
+            self.add(Loss::one(whose, reason, row.payload, row.time_ns));
+        }
+    }
+
+    fn take(&mut self) -> Vec<Loss> {
+        // The common case, and it does not allocate.
+        if self.table.is_empty() {
+            return Vec::new();
+        }
+        let losses = std::iter::from_fn(|| self.table.pop()).take(WriterLosses::A_BATCH).collect();
+        self.since = (!self.table.is_empty()).then(Instant::now);
+        losses
+    }
+
+    fn give_back(&mut self, losses: Vec<Loss>) {
+        losses.into_iter().for_each(|loss| self.add(loss));
+    }
+
+    fn are_overdue(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) >= WriterLosses::WAIT)
+    }
+}
+
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -36,12 +36,14 @@ mod table;
 use std::sync::Arc;
 
 pub use config::{DecodeConfig, Listen, parse_listeners, show_listeners};
+pub(crate) use gap::Gaps;
 pub use gap::{Gap, GapKind};
 #[cfg(feature = "store")]
 pub use snapshot::Snapshot;
 
 use super::{
     batch::RawDatagram,
+    loss::Loss,
     record::{Flags, Format, Record, text},
 };
 use flow::Flow;
@@ -97,10 +99,14 @@ crate::counters! {
         boots,
         /// Messages missing that were never sent.
         missing_never_sent,
-        /// Messages missing that were lost on the way.
+        /// Messages missing that were sent and lost, and not here as far as is known.
         missing_lost,
-        /// Messages missing, either of the two.
+        /// Messages missing, and nothing tells which.
         missing_unknown,
+        /// Messages missing in a gap that the sink dropped itself.
+        missing_here,
+        /// Datagrams that the sink says it dropped.
+        lost_here,
     }
 }
 
@@ -135,6 +141,7 @@ pub struct Decoder {
     swept_ns: u64,
     /// What all flows hold, in bytes.
     held_bytes: usize,
+    here: gap::Here,
     scratch: Scratch,
     counters: Arc<DecodeCounters>,
 }
@@ -153,6 +160,7 @@ impl Decoder {
             time_ns: 0,
             swept_ns: 0,
             held_bytes: 0,
+            here: gap::Here::default(),
             scratch: Scratch::default(),
             counters: Arc::default(),
         }
@@ -197,6 +205,13 @@ impl Decoder {
             Listen::Syslog => self.syslog(datagram, false, out),
             Listen::Raw => self.raw(datagram, out),
         }
+    }
+
+    /// Takes note of what was lost here before the datagrams to come.
+    pub fn lost(&mut self, loss: &Loss, out: &mut dyn Output) {
+        self.counters.lost_here.add(loss.count);
+        self.here.add(loss);
+        out.gap(&Gap::here(loss));
     }
 
     /// Lets go what is due at `time_ns` (receive time, nanoseconds since the Unix epoch).

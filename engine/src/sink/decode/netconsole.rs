@@ -6,7 +6,7 @@ use super::{
     body, emit,
     flow::FlowKey,
     fragments::Fragments,
-    gap::{self, Gap, GapKind, Last},
+    gap::{self, Gap, GapKind, Here, Last},
     held::{Held, Met, identity_fragment, identity_whole},
     start,
     table::{self, Place},
@@ -30,6 +30,7 @@ pub(super) struct Exit<'a> {
     scratch: &'a mut Scratch,
     clk_ns: u64,
     seed: u64,
+    here: &'a mut Here,
     out: &'a mut dyn Output,
 }
 
@@ -92,6 +93,7 @@ impl Decoder {
             scratch: &mut self.scratch,
             clk_ns: self.clk_ns,
             seed: self.table.seed(),
+            here: &mut self.here,
             out,
         };
         work(&mut flow, &mut exit);
@@ -289,10 +291,15 @@ impl Exit<'_> {
             return;
         }
         let taken = flow.taken.iter().filter(|seq| (last.seq..next.seq).contains(seq)).count();
-        flow.taken.retain(|seq| *seq > next.seq);
         let (lost, never_sent, unknown) = gap::missing(&last, &next, taken as u64);
+        // Told as lost here already. (One of the two is 0.)
+        let explained = self.here.settle(&flow.key, &last, &next, &flow.taken, lost + unknown);
+        flow.taken.retain(|seq| *seq > next.seq);
+        let (lost, unknown) = (lost.saturating_sub(explained), unknown.saturating_sub(explained));
+        self.counters.missing_here.add(explained);
+        let on_the_way = if self.here.lost_unknown(&last, &next) { GapKind::Lost } else { GapKind::LostOnTheWay };
         for (count, kind, counter) in [
-            (lost, GapKind::Lost, &self.counters.missing_lost),
+            (lost, on_the_way, &self.counters.missing_lost),
             (never_sent, GapKind::NeverSent, &self.counters.missing_never_sent),
             (unknown, GapKind::Unknown, &self.counters.missing_unknown),
         ] {
@@ -309,8 +316,9 @@ impl Exit<'_> {
                 dst_port: flow.key.dst_port,
                 kind,
                 count,
-                after_seq: last.seq,
-                before_seq: next.seq,
+                after_seq: Some(last.seq),
+                before_seq: Some(next.seq),
+                reason: None,
             });
         }
     }

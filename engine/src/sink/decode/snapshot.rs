@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sink::loss::Loss;
+
 use super::{DecodeConfig, Decoder, Flow, Output, netconsole::FLUSH_NS, table::Place};
 
 /// The state, to be serialised.
@@ -15,6 +17,7 @@ pub struct Snapshot {
     time_ns: u64,
     swept_ns: u64,
     flows: Vec<Flow>,
+    here: (Vec<Loss>, Vec<(u64, u64)>),
 }
 
 impl Snapshot {
@@ -38,6 +41,7 @@ impl Decoder {
             time_ns: self.time_ns,
             swept_ns: self.swept_ns,
             flows: self.table.iter().map(|(_, flow)| flow.clone()).collect(),
+            here: self.here.snapshot(),
         }
     }
 
@@ -48,6 +52,7 @@ impl Decoder {
         decoder.clk_ns = snapshot.clk_ns;
         decoder.time_ns = snapshot.time_ns;
         decoder.swept_ns = snapshot.swept_ns;
+        decoder.here = super::gap::Here::restore(snapshot.here);
         for flow in snapshot.flows {
             let (Place::Found(slot) | Place::Claim(slot)) = decoder.table.find(&flow.key);
             if let Some(holder) = decoder.table.take(slot) {

@@ -63,6 +63,17 @@ pub(in crate::sink) enum Fault {
 }
 
 impl Fault {
+    /// The name of its counter.
+    pub(in crate::sink) fn name(self) -> &'static str {
+        match self {
+            Fault::DiskFull => "disk_full",
+            Fault::DiskReserve => "disk_reserve",
+            Fault::SizeLimit => "size_limit",
+            Fault::ReadOnly => "read_only",
+            Fault::WriteError => "write_error",
+        }
+    }
+
     pub(in crate::sink) fn of(error: &io::Error) -> Fault {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::DiskFull,

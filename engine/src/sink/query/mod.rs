@@ -33,7 +33,7 @@ use regex::Regex;
 pub use output::OutputFormat;
 
 use super::{
-    decode::{DecodeConfig, Decoder, Gap, Output},
+    decode::{DecodeConfig, Decoder, Gap, Gaps, Output},
     record::Record,
     spool::SpoolError,
     store::{Layout, Rows, SegmentReader, StoreError},
@@ -167,7 +167,7 @@ impl Run<'_> {
     /// Prints what a tail has collected.
     fn print(&mut self, tail: &mut Tail<'_>) -> Result<(), QueryError> {
         if self.query.gaps {
-            for gap in tail.gaps.drain(..) {
+            for gap in tail.gaps.take() {
                 self.stats.printed += 1;
                 self.printer.gap(&gap).map_err(QueryError::Output)?;
             }
@@ -194,7 +194,7 @@ impl Run<'_> {
 struct Tail<'a> {
     query: &'a LogQuery,
     rows: Rows,
-    gaps: Vec<Gap>,
+    gaps: Gaps,
 }
 
 /// Matching rows that are collected before they are printed, in bytes.
@@ -202,7 +202,7 @@ const TAIL_BYTES: usize = 64 << 20;
 
 impl<'a> Tail<'a> {
     fn new(query: &'a LogQuery) -> Tail<'a> {
-        Tail { query, rows: Rows::default(), gaps: Vec::new() }
+        Tail { query, rows: Rows::default(), gaps: Gaps::default() }
     }
 
     fn is_full(&self) -> bool {
@@ -219,7 +219,7 @@ impl Output for Tail<'_> {
 
     fn gap(&mut self, gap: &Gap) {
         if self.query.gaps && self.query.matches_gap(gap) {
-            self.gaps.push(gap.clone());
+            self.gaps.push(gap);
         }
     }
 }

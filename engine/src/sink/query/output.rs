@@ -52,8 +52,19 @@ const COLUMNS: [&str; 22] = [
     "parts",
 ];
 
-const GAP_COLUMNS: [&str; 10] =
-    ["after", "before", "src_ip", "src_port", "dst_ip", "dst_port", "kind", "count", "after_seq", "before_seq"];
+const GAP_COLUMNS: [&str; 11] = [
+    "after",
+    "before",
+    "src_ip",
+    "src_port",
+    "dst_ip",
+    "dst_port",
+    "kind",
+    "count",
+    "after_seq",
+    "before_seq",
+    "reason",
+];
 
 pub(super) struct Printer<'a> {
     out: io::BufWriter<&'a mut dyn Write>,
@@ -84,23 +95,27 @@ impl<'a> Printer<'a> {
 
     pub fn gap(&mut self, gap: &Gap) -> io::Result<()> {
         match self.format {
-            OutputFormat::Text => writeln!(
-                self.out,
-                "{:.6} {}:{} -> {}:{} {} {} between seq {} ({:.6}) and {}",
-                utc(gap.before_ns),
-                gap.src_ip,
-                gap.src_port,
-                gap.dst_ip,
-                gap.dst_port,
-                gap.count,
-                gap.kind.name(),
-                gap.after_seq,
-                utc(gap.after_ns),
-                gap.before_seq,
-            ),
+            OutputFormat::Text => self.gap_text(gap),
             OutputFormat::JsonLines => self.json(gap_json(gap)),
             OutputFormat::Csv => self.csv(&gap_json(gap), &GAP_COLUMNS),
         }
+    }
+
+    fn gap_text(&mut self, gap: &Gap) -> io::Result<()> {
+        write!(self.out, "{:.6} ", utc(gap.before_ns))?;
+        match gap.src_ip.is_unspecified() {
+            true => write!(self.out, "unknown sources")?,
+            false => write!(self.out, "{}:{} -> {}:{}", gap.src_ip, gap.src_port, gap.dst_ip, gap.dst_port)?,
+        }
+        write!(self.out, " {} {}", gap.count, gap.kind.name())?;
+        if let Some(reason) = &gap.reason {
+            write!(self.out, " ({reason})")?;
+        }
+        write!(self.out, " since {:.6}", utc(gap.after_ns))?;
+        if let (Some(after), Some(before)) = (gap.after_seq, gap.before_seq) {
+            write!(self.out, ", between seq {after} and {before}")?;
+        }
+        self.out.write_all(b"\n")
     }
 
     fn record_text(&mut self, record: &Record) -> io::Result<()> {
@@ -236,9 +251,10 @@ fn gap_json(gap: &Gap) -> Map<String, Value> {
         "count": gap.count,
         "after_seq": gap.after_seq,
         "before_seq": gap.before_seq,
+        "reason": gap.reason,
     });
     match value {
-        Value::Object(object) => object,
+        Value::Object(object) => object.into_iter().filter(|(_, value)| !value.is_null()).collect(),
         _ => Map::new(),
     }
 }

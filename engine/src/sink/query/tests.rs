@@ -222,8 +222,8 @@ fn gaps_are_listed() {
     };
     assert_eq!(
         list(OutputFormat::Text, None),
-        "2023-11-14T22:13:25.000000Z 0.0.0.9:6665 -> 127.0.0.1:6666 2 never_sent between seq 2 (2023-11-14T22:13:22.000000Z) and 5\n\
-         2023-11-14T22:13:28.000000Z 0.0.0.9:6665 -> 127.0.0.1:6666 1 lost between seq 6 (2023-11-14T22:13:26.000000Z) and 8\n"
+        "2023-11-14T22:13:25.000000Z 0.0.0.9:6665 -> 127.0.0.1:6666 2 never_sent since 2023-11-14T22:13:22.000000Z, between seq 2 and 5\n\
+         2023-11-14T22:13:28.000000Z 0.0.0.9:6665 -> 127.0.0.1:6666 1 lost_on_the_way since 2023-11-14T22:13:26.000000Z, between seq 6 and 8\n"
     );
     assert_eq!(list(OutputFormat::JsonLines, Some(START_NS + 6 * SECOND_NS)).lines().count(), 1);
     assert_eq!(list(OutputFormat::Csv, None).lines().count(), 3);

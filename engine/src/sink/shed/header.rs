@@ -80,6 +80,25 @@ fn kernel_text(payload: &[u8], after_pri: usize) -> usize {
     memchr::memmem::find(window, b"kernel").map_or(after_pri, |at| after_pri + at + b"kernel".len())
 }
 
+/// The seq of extended netconsole.
+pub(in crate::sink) fn seq(payload: &[u8]) -> Option<u64> {
+    let seq_at = |at: usize| {
+        let rest = payload.get(at..)?;
+        let (_, digits) = number(rest)?;
+        let after = rest.get(digits..)?.strip_prefix(b",")?;
+        let (seq, digits) = number(after)?;
+        (after.get(digits) == Some(&b',')).then_some(seq)
+    };
+    if payload.first() == Some(&b'<') {
+        return None;
+    }
+    seq_at(0).or_else(|| {
+        let window = &payload[..payload.len().min(65)];
+        let comma = window.iter().position(|&b| b == b',' || b == b' ')?;
+        if window[comma] == b' ' { None } else { seq_at(comma + 1) }
+    })
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Marker {
     Start,

@@ -11,10 +11,13 @@ use arrow_buffer::{ArrowNativeType, Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_ipc::writer::StreamEncoder;
 use arrow_schema::ArrowError;
 
-use super::{END_OF_STREAM, schema};
-use crate::sink::batch::{ADDR_BYTES, Batch};
+use super::{END_OF_STREAM, note, schema};
+use crate::sink::{
+    batch::{ADDR_BYTES, Batch},
+    loss::Loss,
+};
 
-/// Encodes batches; the schema message comes from [`header`].
+/// Encodes batches, and what was lost before them; the schema message comes from [`header`].
 pub(in crate::sink) struct SpoolEncoder {
     encoder: StreamEncoder,
 }
@@ -32,19 +35,39 @@ impl SpoolEncoder {
     pub(in crate::sink) fn with_message<T>(
         &mut self,
         batch: &mut Batch,
+        losses: &[Loss],
         write: impl FnOnce(&[&[u8]]) -> T,
     ) -> Result<T, ArrowError> {
         let lent = Lent::take(batch);
-        let result = self.encode(&lent, write);
+        let result = self.encode(&lent, losses, write);
         lent.give_back(batch);
         result
     }
 
-    fn encode<T>(&mut self, lent: &Lent, write: impl FnOnce(&[&[u8]]) -> T) -> Result<T, ArrowError> {
+    fn encode<T>(&mut self, lent: &Lent, losses: &[Loss], write: impl FnOnce(&[&[u8]]) -> T) -> Result<T, ArrowError> {
         let buffers = self.encoder.encode(&lent.record_batch()?)?;
-        let slices: Vec<&[u8]> = buffers.iter().map(Buffer::as_slice).filter(|slice| !slice.is_empty()).collect();
+        let mut slices: Vec<&[u8]> = buffers.iter().map(Buffer::as_slice).filter(|slice| !slice.is_empty()).collect();
+        let noted = if losses.is_empty() { None } else { with_losses(&mut slices, losses) };
+        if let Some(head) = &noted {
+            slices.insert(0, head);
+        }
         Ok(write(&slices))
     }
+}
+
+/// Takes the head off a message, and gives another one that says what was lost. Should that not be possible, the
+/// message stays as it is.
+fn with_losses(slices: &mut Vec<&[u8]>, losses: &[Loss]) -> Option<Vec<u8>> {
+    let metadata_len = slices.first()?.get(4..8).and_then(|len| len.try_into().ok()).map(u32::from_le_bytes)?;
+    let head_len = 8 + metadata_len as usize;
+    let (mut len, mut count) = (0, 0);
+    while len < head_len {
+        len += slices.get(count)?.len();
+        count += 1;
+    }
+    let head = note::with_losses(&slices[..count].concat(), losses).filter(|_| len == head_len)?;
+    slices.drain(..count);
+    Some(head)
 }
 
 /// The schema message: what a segment starts with.
@@ -141,11 +164,59 @@ mod tests {
         let before = places(&batch);
         let in_batch = batch.payload.as_ptr();
         let mut encoder = SpoolEncoder::new().unwrap();
-        let lent = encoder.with_message(&mut batch, |slices| slices.iter().any(|slice| slice.as_ptr() == in_batch));
+        let lent =
+            encoder.with_message(&mut batch, &[], |slices| slices.iter().any(|slice| slice.as_ptr() == in_batch));
         assert!(lent.unwrap(), "the payload column itself is written");
         assert_eq!(places(&batch), before);
         assert_eq!(batch.rows(), 70);
         assert!(batch.iter().all(|row| row.payload == payload && row.src_ip == src_ip && row.dst_ip == dst_ip));
+    }
+
+    /// With and without a note it is a stream that Arrow reads, and the note is read back.
+    #[test]
+    fn losses_go_along() {
+        let mut encoder = SpoolEncoder::new().unwrap();
+        let mut batch = Batch::new(10, 1000);
+        let mut bytes = header().unwrap();
+        let notes: Vec<Vec<Loss>> = vec![
+            vec![],
+            vec![Loss::unknown("nic_missed", 7, 1)],
+            (0..300).map(|at| Loss { count: at, ..Loss::unknown("shed_debug", 1, at) }).collect(),
+            vec![],
+        ];
+        for (at, losses) in notes.iter().enumerate() {
+            batch.clear();
+            let any: IpAddr = "10.0.0.1".parse().unwrap();
+            let payload = vec![b'x'; at];
+            let datagram = Datagram {
+                src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                src_ip: any,
+                dst_ip: any,
+                src_port: 1,
+                dst_port: 2,
+                vlan: None,
+                payload: &payload,
+            };
+            // The second has no row.
+            assert!(at == 1 || batch.push(&datagram, at as u64));
+            encoder.with_message(&mut batch, losses, |slices| bytes.extend_from_slice(&slices.concat())).unwrap();
+        }
+        bytes.extend_from_slice(&END_OF_STREAM);
+        let rows: Vec<_> = arrow_ipc::reader::StreamReader::try_new(&bytes[..], None)
+            .unwrap()
+            .map(|batch| batch.unwrap().num_rows())
+            .collect();
+        assert_eq!(rows, [1, 0, 1, 1]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        std::fs::write(&path, &bytes).unwrap();
+        let mut reader = super::super::SegmentReader::open(&path).unwrap();
+        for (at, losses) in notes.iter().enumerate() {
+            let batch = reader.next_batch().unwrap().unwrap();
+            assert_eq!(batch.losses(), losses, "{at}");
+            assert!(batch.iter().all(|row| row.payload.len() == at && row.time_ns == at as u64));
+        }
+        assert!(reader.next_batch().unwrap().is_none() && reader.is_finished());
     }
 
     #[test]

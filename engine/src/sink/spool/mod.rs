@@ -12,6 +12,9 @@
 //! | `src_port`, `dst_port` | u16 |
 //! | `payload` | binary |
 //!
+//! What was lost here before the end of a batch, and after the one before it, is in the custom metadata of its
+//! message: see [`Loss`](super::Loss). A batch without a row carries what was lost when nothing else came.
+//!
 //! One process writes ([`Sink`](super::Sink)); others may read at any time: [`SegmentReader`] stops at
 //! the last whole message and goes on from there when asked again. A segment with the marker is finished:
 //! whoever has made something else of it may remove it.
@@ -20,6 +23,7 @@
 //! hold zeros where the file system had not written it yet; it was never counted as stored.
 
 mod encode;
+mod note;
 mod recover;
 mod segment;
 

@@ -15,11 +15,14 @@ use arrow_array::{
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_ipc::reader::StreamDecoder;
 
-use super::{END_OF_STREAM, schema};
-use crate::sink::batch::{Columns, RawDatagram};
+use super::{END_OF_STREAM, note, schema};
+use crate::sink::{
+    batch::{Columns, RawDatagram},
+    loss::Loss,
+};
 
-/// Metadata of our messages takes some hundred bytes; more is damage.
-const MAX_METADATA_BYTES: u32 = 1 << 16;
+/// Metadata of our messages takes some hundred bytes, and some hundred more a loss; more is damage.
+const MAX_METADATA_BYTES: u32 = 1 << 20;
 
 /// A batch has less than 2 GiB of payload and 48 bytes a row beside it; more is damage.
 const MAX_BODY_BYTES: i64 = 1 << 33;
@@ -82,7 +85,7 @@ impl SegmentReader {
         while let Some(head) = self.next_head()? {
             let mut message = self.body(&head)?;
             let batch = self.decoder.decode(&mut message).map_err(|error| self.damaged(error.to_string()))?;
-            let batch = match batch.map(RawBatch::new) {
+            let batch = match batch.map(|batch| RawBatch::new(batch, head.losses())) {
                 Some(None) => return Err(self.damaged("other columns than a spool's".into())),
                 Some(batch) => batch,
                 None => None,
@@ -192,6 +195,11 @@ struct Head {
 }
 
 impl Head {
+    fn losses(&self) -> Vec<Loss> {
+        // It was read as one before.
+        arrow_ipc::root_as_message(&self.bytes[8..]).map(|message| note::losses_of(&message)).unwrap_or_default()
+    }
+
     fn total_len(&self) -> u64 {
         (self.bytes.len() + self.body_len) as u64
     }
@@ -201,12 +209,18 @@ impl Head {
 #[derive(Clone, Debug)]
 pub struct RawBatch {
     batch: RecordBatch,
+    losses: Vec<Loss>,
 }
 
 impl RawBatch {
     /// `None` if the columns are not a spool's.
-    fn new(batch: RecordBatch) -> Option<RawBatch> {
-        (batch.schema().fields() == schema().fields()).then_some(RawBatch { batch })
+    fn new(batch: RecordBatch, losses: Vec<Loss>) -> Option<RawBatch> {
+        (batch.schema().fields() == schema().fields()).then_some(RawBatch { batch, losses })
+    }
+
+    /// What was lost here before the last row of this batch and is in no batch before it.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
     }
 
     /// The columns.

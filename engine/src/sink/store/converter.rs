@@ -19,7 +19,7 @@ use super::{
     segment::Fingerprint,
 };
 use crate::sink::{
-    decode::{DecodeStats, Decoder, Gap, Output},
+    decode::{DecodeStats, Decoder, Gap, Gaps, Output},
     record::Record,
     spool::SpoolError,
 };
@@ -61,7 +61,7 @@ pub struct Converter {
     /// What the decoder's counters said at the last commit.
     counted: DecodeStats,
     rows: Rows,
-    gaps: Vec<Gap>,
+    gaps: Gaps,
     /// The segment that is looked at for its end mark.
     watched: Option<(u64, SegmentReader)>,
     /// A conversion failed half-way: the state is to be read again.
@@ -83,7 +83,7 @@ impl Converter {
             decoder,
             counted: DecodeStats::default(),
             rows: Rows::default(),
-            gaps: Vec::new(),
+            gaps: Gaps::default(),
             watched: None,
             failed: false,
             removed: Removed::default(),
@@ -321,7 +321,7 @@ impl Converter {
 /// Keeps what a restored decoder has no room for.
 struct Carried<'a> {
     rows: &'a mut Rows,
-    gaps: &'a mut Vec<Gap>,
+    gaps: &'a mut Gaps,
 }
 
 impl Output for Carried<'_> {
@@ -330,7 +330,7 @@ impl Output for Carried<'_> {
     }
 
     fn gap(&mut self, gap: &Gap) {
-        self.gaps.push(gap.clone());
+        self.gaps.push(gap);
     }
 }
 
@@ -369,7 +369,7 @@ struct Files<'a> {
     config: &'a StoreConfig,
     id: FileId,
     rows: &'a mut Rows,
-    gaps: &'a mut Vec<Gap>,
+    gaps: &'a mut Gaps,
     part: u32,
     records: u64,
     /// Directories with new names.
@@ -394,7 +394,7 @@ impl Output for Files<'_> {
     }
 
     fn gap(&mut self, gap: &Gap) {
-        self.gaps.push(gap.clone());
+        self.gaps.push(gap);
     }
 }
 
@@ -404,7 +404,7 @@ impl<'a> Files<'a> {
         config: &'a StoreConfig,
         id: FileId,
         rows: &'a mut Rows,
-        gaps: &'a mut Vec<Gap>,
+        gaps: &'a mut Gaps,
         faults: &'a mut Faults,
     ) -> Files<'a> {
         Files { layout, config, id, rows, gaps, part: 0, records: 0, dirs: BTreeSet::new(), error: None, faults }
@@ -456,7 +456,7 @@ impl<'a> Files<'a> {
 
     fn write_gaps(&mut self) -> Result<(), StoreError> {
         let mut by_hour: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-        for gap in self.gaps.drain(..) {
+        for gap in self.gaps.take() {
             let lines = by_hour.entry(hour_of(gap.before_ns)).or_default();
             // Writing to memory, and a plain struct: neither fails.
             if serde_json::to_writer(&mut *lines, &gap).is_ok() {

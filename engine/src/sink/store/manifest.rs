@@ -18,7 +18,7 @@ use super::{
 };
 use crate::sink::decode::Snapshot;
 
-const MAGIC: &[u8; 8] = b"npstore1";
+const MAGIC: &[u8; 8] = b"npstore2";
 
 /// What is in the store.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

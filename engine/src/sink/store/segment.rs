@@ -38,6 +38,8 @@ impl SegmentReader {
     /// Gives the next batch of rows to a decoder. `false`: there is none, by now or for ever.
     pub fn decode_some(&mut self, decoder: &mut Decoder, out: &mut dyn Output) -> Result<bool, StoreError> {
         let batch = self.reader.next_batch()?;
+        // Ahead of the rows: a gap among them is settled by what is known of it then.
+        batch.iter().flat_map(|batch| batch.losses()).for_each(|loss| decoder.lost(loss, out));
         batch.iter().flat_map(|batch| batch.iter()).for_each(|datagram| decoder.push(&datagram, out));
         Ok(batch.is_some())
     }

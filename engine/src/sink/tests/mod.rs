@@ -2,6 +2,8 @@
 
 #[cfg(feature = "store")]
 mod crash;
+#[cfg(feature = "store")]
+mod losses;
 mod overload;
 mod roll;
 #[cfg(feature = "store")]

@@ -155,7 +155,7 @@ proptest! {
             } else if whole_msgids {
                 let (first, last) = (lines[0].0.1, lines[lines.len() - 1].0.1);
                 let lost = (last - first + 1 - lines.len()) as u64;
-                prop_assert_eq!(count(GapKind::Lost), lost);
+                prop_assert_eq!(count(GapKind::LostOnTheWay), lost);
                 prop_assert_eq!(count(GapKind::NeverSent), missing(&seqs) - lost);
             }
         }
