@@ -32,6 +32,7 @@ impl Encoder {
 
     /// Hands the bytes of `batch` to `write`, in the spool with what was lost before. The batch is the same afterwards. `None` if it cannot be
     /// encoded.
+    #[cfg_attr(not(feature = "store"), allow(unused_variables, reason = "losses go to the spool"))]
     fn with_bytes<T>(&mut self, batch: &mut Batch, losses: &[Loss], write: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
         match self {
             Encoder::Text(encoder, buffer) => {

@@ -36,6 +36,7 @@ mod table;
 use std::sync::Arc;
 
 pub use config::{DecodeConfig, Listen, parse_listeners, show_listeners};
+#[cfg(feature = "store")]
 pub(crate) use gap::Gaps;
 pub use gap::{Gap, GapKind};
 #[cfg(feature = "store")]
