@@ -6,6 +6,7 @@
 PROGRAM is the example `parquet_readback`, which writes the store (built by cargo if not given). pyarrow
 comes from PyPI, into target/parquet-readback/venv.
 """
+import fcntl
 import json
 import os
 import pathlib
@@ -18,24 +19,32 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "parquet-readback"
 
 
-def in_venv():
-    """Goes on in a venv that has pyarrow."""
+PACKAGES = {"pyarrow": "pyarrow==22.0.0", "xxhash": "xxhash==4.1.0"}
+
+
+def in_venv(*more):
+    """Goes on in a venv that has pyarrow, and what else is named."""
+    needed = ["pyarrow", *more]
+    load = "import " + ", ".join(needed)
     try:
-        import pyarrow  # noqa: F401
+        exec(load)
         return
     except ImportError:
         pass
     python = WORK / "venv" / "bin" / "python"
     if os.environ.get("NETPOLL_IN_VENV"):
-        sys.exit("parquet_readback: pyarrow does not load from " + str(python))
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", WORK / "venv"], check=True)
-    have = subprocess.run([python, "-c", "import pyarrow"], stderr=subprocess.DEVNULL).returncode == 0
-    if not have:
-        got = subprocess.run([python, "-m", "pip", "install", "--quiet", "pyarrow==22.0.0"])
-        if got.returncode != 0:
-            print("skipped parquet_readback: pyarrow cannot be installed from PyPI here")
-            sys.exit(0)
+        sys.exit(f"{pathlib.Path(sys.argv[0]).stem}: not all of {needed} load from {python}")
+    WORK.mkdir(parents=True, exist_ok=True)
+    # Tests that run at the same time make it once.
+    with open(WORK / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", WORK / "venv"], check=True)
+        if subprocess.run([python, "-c", load], stderr=subprocess.DEVNULL).returncode != 0:
+            install = [python, "-m", "pip", "install", "--quiet", *(PACKAGES[name] for name in needed)]
+            if subprocess.run(install).returncode != 0:
+                print(f"skipped {pathlib.Path(sys.argv[0]).stem}: not all of {needed} can be installed from PyPI here")
+                sys.exit(0)
     os.environ["NETPOLL_IN_VENV"] = "1"
     os.execv(python, [str(python), *sys.argv])
 
