@@ -60,6 +60,11 @@ test-docker:
 docker-test: ## the image and the tests in containers
 	@docker/test.sh
 
+.PHONY: strangers
+strangers: ## lines of ten million forged sources, from the wire to Parquet; what lists and limits cost
+	NETPOLL_FORGED=10000000 cargo test --release --locked -p netpoll --test strangers -- --nocapture
+	cargo bench --locked -p netpoll --bench strangers
+
 .PHONY: bench
 bench: ## every comparison with dpdk-testpmd; results in bench/runs
 	bench/compare.py
