@@ -65,6 +65,13 @@ strangers: ## lines of ten million forged sources, from the wire to Parquet; wha
 	NETPOLL_FORGED=10000000 cargo test --release --locked -p netpoll --test strangers -- --nocapture
 	cargo bench --locked -p netpoll --bench strangers
 
+FUZZ_SECONDS ?= 30
+FUZZ_TARGETS ?= frame netconsole syslog options config spool
+
+.PHONY: fuzz
+fuzz: ## fuzzes each target for FUZZ_SECONDS; tests/fuzz/README.md
+	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 .PHONY: bench
 bench: ## every comparison with dpdk-testpmd; results in bench/runs
 	bench/compare.py
