@@ -24,13 +24,13 @@ run: ## installs what is missing, builds, runs the demo
 	target/release/netpoll demo
 
 .PHONY: test
-test: test-deps check-format check-lint check-doc test-engine test-all test-loom test-docker ## every check and test
+test: test-deps check-format check-lint check-doc check-deny test-engine test-all test-loom test-docker ## every check and test
 	@printf '\n=== make test: all passed\n'
 
 # A target directory of its own: the flag would have everything else built anew.
 loom := RUSTFLAGS='--cfg loom' cargo test -p netpoll --no-default-features --lib --locked --target-dir target/loom loom
 
-.PHONY: test-deps check-format check-lint check-doc test-engine test-all test-loom test-docker
+.PHONY: test-deps check-format check-lint check-doc check-deny test-engine test-all test-loom test-docker
 test-deps:
 	$(call step,packages,tests/install-deps.sh test)
 
@@ -43,6 +43,10 @@ check-lint:
 
 check-doc:
 	$(call step,documentation,RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked)
+
+check-deny:
+	$(call step,dependencies,tests/deny.sh licenses bans sources)
+	$(call step,advisories,tests/deny.sh advisories)
 
 test-engine:
 	$(call step,tests without DPDK,cargo test -p netpoll --no-default-features --locked --no-fail-fast)
