@@ -19,6 +19,32 @@ use super::{
 };
 use crate::{LcoreId, port::PortIo};
 
+/// The calling thread is inside a poll until this is dropped, by a panic too.
+struct Inside<'a> {
+    outer: bool,
+    making_room: Option<&'a AtomicBool>,
+}
+
+impl<'a> Inside<'a> {
+    #[inline]
+    fn enter(making_room: Option<&'a AtomicBool>) -> Self {
+        if let Some(flag) = making_room {
+            flag.store(true, Ordering::Relaxed);
+        }
+        Inside { outer: IN_POLL.replace(true), making_room }
+    }
+}
+
+impl Drop for Inside<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(flag) = self.making_room {
+            flag.store(false, Ordering::Relaxed);
+        }
+        IN_POLL.set(self.outer);
+    }
+}
+
 /// Clients that one poll context serves at most.
 pub(crate) const MAX_CLIENTS: usize = 16_384;
 
@@ -58,16 +84,8 @@ impl<P: PortIo> PollContext<P> {
         let mut entered = self.gate.try_enter(lcore).ok()?;
         self.apply_news(&mut entered);
         let state = entered.as_mut()?;
-        let outer = IN_POLL.replace(true);
-        if make_room {
-            self.making_room.store(true, Ordering::Relaxed);
-        }
-        let work = state.poll(now, budget, make_room);
-        if make_room {
-            self.making_room.store(false, Ordering::Relaxed);
-        }
-        IN_POLL.set(outer);
-        Some(work)
+        let _inside = Inside::enter(make_room.then_some(&self.making_room));
+        Some(state.poll(now, budget, make_room))
     }
 
     /// Runs `change` on the state, on whatever thread is next inside the gate, and returns its answer once that was

@@ -93,7 +93,14 @@ impl<B: Frame> RxNp<B> {
     fn call(&mut self, now: Now, datagrams: &[Datagram<'_>]) -> bool {
         let burst = RxBurst { now, datagrams };
         let call = AssertUnwindSafe(|| self.hook.rx_hook(&self.np, &burst));
-        self.panicked = catch_unwind(call).is_err();
+        let called = catch_unwind(call);
+        self.note(&called)
+    }
+
+    /// Whether a call came back; if it panicked, that is told, once.
+    #[inline]
+    fn note(&mut self, called: &std::thread::Result<()>) -> bool {
+        self.panicked = called.is_err();
         if self.panicked {
             tracing::error!(client = self.np.shared.name, "rx hook panicked: it is not called any more");
         }
@@ -186,7 +193,8 @@ impl<P: PortIo> PollState<P> {
         }
         let sent = self.drain_clients(now.mono_ns);
         if let Some(rx_np) = self.rx_np.as_mut().filter(|rx_np| !rx_np.panicked) {
-            rx_np.panicked = catch_unwind(AssertUnwindSafe(|| rx_np.hook.tick(now))).is_err();
+            let ticked = catch_unwind(AssertUnwindSafe(|| rx_np.hook.tick(now)));
+            rx_np.note(&ticked);
         }
         let work = received + sent;
         let counters = &self.ledger.counters;

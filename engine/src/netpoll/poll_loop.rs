@@ -107,7 +107,7 @@ impl<P: PortIo> PollLoop<P> {
         let lcore = LcoreId::current().expect("a poll loop runs on an lcore");
         // For who looks at the process from outside: `top`, and the container's health check.
         name_thread(&format!("poll-{lcore}"));
-        self.shared.running.store(true, Ordering::Release);
+        let _running = Running::begin(self.shared.clone());
         let mut idle_rounds = 0_u32;
         while !self.shared.stop.load(Ordering::Relaxed) {
             if self.round(lcore) > 0 {
@@ -120,8 +120,6 @@ impl<P: PortIo> PollLoop<P> {
         let start = std::time::Instant::now();
         while start.elapsed() < DRAIN_LIMIT && self.round(lcore) > 0 {}
         name_thread(&format!("lcore-{lcore}"));
-        self.shared.running.store(false, Ordering::Release);
-        // What was posted meanwhile is applied by who waits for it, now that nobody runs.
     }
 
     /// Polls each queue once; the frames moved.
@@ -155,6 +153,22 @@ impl<P: PortIo> PollLoop<P> {
                 }
             }
         }
+    }
+}
+
+/// Says that a loop runs, until it ends, by a panic too: who waits for it must know.
+struct Running<P: PortIo>(Arc<LoopShared<P>>);
+
+impl<P: PortIo> Running<P> {
+    fn begin(shared: Arc<LoopShared<P>>) -> Self {
+        shared.running.store(true, Ordering::Release);
+        Running(shared)
+    }
+}
+
+impl<P: PortIo> Drop for Running<P> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
     }
 }
 

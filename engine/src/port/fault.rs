@@ -19,6 +19,8 @@ pub struct Faults {
     pub rx_blocked: AtomicBool,
     /// The link is down.
     pub link_down: AtomicBool,
+    /// `rx_burst` panics: a bug below us.
+    pub rx_panics: AtomicBool,
 }
 
 impl Default for Faults {
@@ -28,6 +30,7 @@ impl Default for Faults {
             alloc_gives: AtomicUsize::new(usize::MAX),
             rx_blocked: AtomicBool::new(false),
             link_down: AtomicBool::new(false),
+            rx_panics: AtomicBool::new(false),
         }
     }
 }
@@ -65,6 +68,7 @@ impl<P: PortIo> PortIo for FaultPort<P> {
     }
 
     fn rx_burst(&mut self, frames: &mut Vec<P::Buf>, max: usize) -> usize {
+        assert!(!self.faults.rx_panics.load(Ordering::Relaxed), "a fault was injected: rx_burst panics");
         if self.faults.rx_blocked.load(Ordering::Relaxed) { 0 } else { self.port.rx_burst(frames, max) }
     }
 

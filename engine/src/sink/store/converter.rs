@@ -216,7 +216,8 @@ impl Converter {
     fn is_silent(&self, now_ns: u64) -> Result<bool, StoreError> {
         let last_ns = self.manifest.decoder.as_ref().map_or(0, |snapshot| snapshot.time_ns());
         let nothing_waits = self.pending_datagrams() == 0 && self.rows.len() == 0;
-        if nothing_waits || now_ns.saturating_sub(last_ns) < SILENCE_NS {
+        // Either way: a clock that was set back must not hold it until it has come this far again.
+        if nothing_waits || now_ns.abs_diff(last_ns) < SILENCE_NS {
             return Ok(false);
         }
         for segment in list_segments(&self.layout)? {

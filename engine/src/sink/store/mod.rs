@@ -25,6 +25,7 @@
 //! Limits: one converter a directory (the sink's lock sees to that). Records that wait in the decoder
 //! (order, fragments: up to some seconds) are in the manifest, not yet in Parquet.
 
+mod clock;
 mod converter;
 mod layout;
 mod manifest;

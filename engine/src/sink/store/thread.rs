@@ -6,10 +6,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Converter, Step, StoreError, StoreLimits};
+use super::{Converter, Step, StoreError, StoreLimits, clock::BelievedClock};
 
 /// A converter on a thread of its own.
 #[derive(Debug)]
@@ -29,15 +29,17 @@ impl ConverterThread {
         let new_limits = limits.clone();
         let run = move || {
             let mut failing = false;
+            let mut clock = BelievedClock::new(now_ns(), Instant::now());
+            let mut believed_ns = move || clock.believe(now_ns(), Instant::now());
             // Relaxed: the flag carries nothing but itself.
             while !stopped.load(Ordering::Relaxed) {
                 let changed = new_limits.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(limits) = changed {
                     converter.set_limits(limits);
                     // A failure shows again, and is told, in the steps.
-                    let _ = converter.retain(now_ns());
+                    let _ = converter.retain(believed_ns());
                 }
-                let step = converter.step(now_ns());
+                let step = converter.step(believed_ns());
                 match &step {
                     // Said once, until it works again.
                     Err(error) if !failing => tracing::error!("the store is not written: {error}; trying again"),
@@ -49,7 +51,7 @@ impl ConverterThread {
                     thread::park_timeout(if failing { poll.max(Duration::from_secs(1)) } else { poll });
                 }
             }
-            converter.finish(now_ns())?;
+            converter.finish(believed_ns())?;
             Ok(converter)
         };
         ConverterThread { stop, limits, thread: thread::spawn(run) }
