@@ -22,6 +22,7 @@
 //! Limits: messages carry no checksum. After a power failure, what was written after the last sync may
 //! hold zeros where the file system had not written it yet; it was never counted as stored.
 
+mod check;
 mod encode;
 mod note;
 mod recover;

@@ -15,7 +15,7 @@ use arrow_array::{
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_ipc::reader::StreamDecoder;
 
-use super::{END_OF_STREAM, note, schema};
+use super::{END_OF_STREAM, check::check, note, schema};
 use crate::sink::{
     batch::{Columns, RawDatagram},
     loss::Loss,
@@ -163,12 +163,13 @@ impl SegmentReader {
         if !self.read(&mut bytes, self.offset)? {
             return Ok(Message::Partial);
         }
-        let body_len = arrow_ipc::root_as_message(&bytes[prefix.len()..]).map(|message| message.bodyLength());
-        let body_len = match body_len {
-            Ok(len @ 0..=MAX_BODY_BYTES) => len as usize,
-            Ok(len) => return Err(self.damaged(format!("a body of {len} bytes"))),
-            Err(error) => return Err(self.damaged(error.to_string())),
+        let message =
+            arrow_ipc::root_as_message(&bytes[prefix.len()..]).map_err(|error| self.damaged(error.to_string()))?;
+        let body_len = match message.bodyLength() {
+            len @ 0..=MAX_BODY_BYTES => len as usize,
+            len => return Err(self.damaged(format!("a body of {len} bytes"))),
         };
+        check(&message, body_len).map_err(|reason| self.damaged(reason))?;
         let head = Head { bytes, body_len };
         // A length that the file does not have must not make us reserve that much memory either.
         let file_len = self.file.metadata().map_err(|source| SpoolError::Io { path: self.path.clone(), source })?.len();
