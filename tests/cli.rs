@@ -6,8 +6,14 @@ mod bad_frames;
 mod config;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/outputs.rs"]
+mod outputs;
 #[path = "cli/reload.rs"]
 mod reload;
+#[path = "cli/restart.rs"]
+mod restart;
+#[path = "cli/ring.rs"]
+mod ring;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/strangers.rs"]

@@ -1,87 +1,19 @@
 //! SIGHUP, under traffic.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use super::support::*;
-
-/// One port whose frames come back to it, two clients that read FIFOs, one sink.
-struct Loop {
-    dir: tempfile::TempDir,
-    running: Running,
-    clients: Vec<fs::File>,
-}
-
-const PORTS: [u16; 2] = [514, 515];
-
-/// `SINK` is the `[[sink]]`'s keys.
-fn config(dir: &Path, sink: &str) -> String {
-    let mut text = "[log]\nledger_interval_s = 1\n[[port]]\nname = \"ring0\"\ndevice = \"net_ring0\"\n\
-                    ip = \"10.99.0.1/24\"\n"
-        .to_owned();
-    text += &format!("[[sink]]\nout = {:?}\n{sink}\n", dir.join("out"));
-    for port in PORTS {
-        text += &format!(
-            "[[client]]\nname = \"to{port}\"\ntarget = \"6665@/ring0,{port}@10.99.0.2/\"\ninput = {:?}\n\
-             on_full = {{ wait_us = 1000000 }}\n",
-            fifo(dir, port)
-        );
-    }
-    text
-}
-
-fn fifo(dir: &Path, port: u16) -> PathBuf {
-    dir.join(format!("lines{port}"))
-}
-
-impl Loop {
-    fn start(sink: &str) -> Loop {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("netpoll.toml"), config(dir.path(), sink)).unwrap();
-        for port in PORTS {
-            assert!(Command::new("mkfifo").arg(fifo(dir.path(), port)).status().unwrap().success());
-        }
-        let mut running =
-            Running::start(Command::new(PROGRAM).args(["run", "-c"]).arg(dir.path().join("netpoll.toml")));
-        running.until("client to515: ");
-        // Open for both: it waits for no reader, and stays open.
-        let open = |port| OpenOptions::new().read(true).write(true).open(fifo(dir.path(), port)).unwrap();
-        let clients = PORTS.into_iter().map(open).collect();
-        Loop { dir, running, clients }
-    }
-
-    fn send(&mut self, client: usize, lines: std::ops::Range<u32>) {
-        let text: String = lines.map(|number| format!("<14>line {number:06}\n")).collect();
-        self.clients[client].write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Another `[[sink]]`, and SIGHUP; what is said of it.
-    fn reload(&mut self, sink: &str, answer: &str) -> String {
-        fs::write(self.dir.path().join("netpoll.toml"), config(self.dir.path(), sink)).unwrap();
-        self.running.signal("HUP");
-        self.running.until(answer)
-    }
-
-    /// Once `lines` have come back, SIGTERM, with the FIFOs still open: nothing else ends it.
-    fn end(self, lines: u64) -> (tempfile::TempDir, Run) {
-        let Loop { dir, mut running, clients } = self;
-        // One frame more: the port's own announcement.
-        let arrived = format!(" s: ring0: {} arrived = ", lines + 1);
-        running.until_line(&arrived, |line| line.contains(&arrived));
-        running.signal("TERM");
-        let run = running.end().ends(0).balances();
-        drop(clients);
-        (dir, run)
-    }
-}
+use super::{
+    ring::{Ring, logs},
+    support::*,
+};
 
 /// All that the text files hold, in order.
 fn texts(dir: &Path) -> String {
-    let files = fs::read_dir(dir.join("out")).unwrap().map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let is_text = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("netpoll.log");
     let mut files: Vec<_> = files.filter(is_text).collect();
     // Rolled ones by time, the live one last.
@@ -94,7 +26,8 @@ fn texts(dir: &Path) -> String {
 #[test]
 fn run_reloads_filter_limits_and_outputs_without_losing_a_frame() {
     let narrow = "listen = \"514\"\noutputs = [\"parquet\"]";
-    let mut it = Loop::start(narrow);
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = Ring::start(dir.path(), narrow);
     it.send(0, 0..5000);
     // Bad ones first: named, and nothing changes.
     let said = it.reload("listen = \"514\"\nflush_interval_ms = 0", "not reloaded, going on as before: ");
@@ -112,22 +45,20 @@ fn run_reloads_filter_limits_and_outputs_without_losing_a_frame() {
     it.send(1, 1000..3000);
     it.reload(&wide.replace("514-515", "515"), "reloaded: ");
     it.send(1, 3000..4000);
-    let (dir, run) = it.end(19_000);
+    let out = it.out();
+    let run = it.end(19_000);
     let (delivered, other_port) = (run.count("delivered"), run.count("not_local_port"));
     assert!(run.stdout.contains("client to514: lines to send: 15000 = 15000 submitted"), "{run:#?}");
     assert!(run.stdout.contains("client to515: lines to send: 4000 = 4000 submitted"), "{run:#?}");
     assert_eq!(delivered + other_port, 19_000, "{run:#?}");
     assert_eq!(run.count("stored"), delivered, "nothing was dropped: {run:#?}");
-    let logs = |port: &str| {
-        let dir = dir.path().join("out");
-        let said = netpoll(&["logs", "--dir", dir.to_str().unwrap(), "--field", port, "--format", "json"]).ends(0);
-        let number = |line: &str| {
-            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+    let numbers = |port: &str| {
+        let number = |record: &serde_json::Value| {
             record["message"].as_str().unwrap().strip_prefix("line ").unwrap().parse::<u32>().unwrap()
         };
-        said.stdout.lines().map(number).collect::<Vec<_>>()
+        logs(&out, &["--field", port]).iter().map(number).collect::<Vec<_>>()
     };
-    let (to_514, to_515) = (logs("dst_port=514"), logs("dst_port=515"));
+    let (to_514, to_515) = (numbers("dst_port=514"), numbers("dst_port=515"));
     assert_eq!((to_514.len() + to_515.len()) as u64, delivered);
     // All of the first two rounds, whatever was refused in between; none twice, none out of order.
     assert!(to_514.is_sorted_by(|a, b| a < b) && to_514[..10_000].iter().copied().eq(0..10_000));
@@ -154,14 +85,15 @@ fn sink_begins_new_files() {
 #[test]
 fn run_rolls_its_text_under_traffic() {
     let sink = "listen = \"514\"\nflush_interval_ms = 5";
-    let mut it = Loop::start(sink);
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = Ring::start(dir.path(), sink);
     for round in 0..5 {
         it.send(0, round * 2000..(round + 1) * 2000);
         it.reload(sink, "reloaded: ");
     }
-    let (dir, run) = it.end(10_000);
+    let out = it.out();
+    let run = it.end(10_000);
     assert_eq!((run.count("delivered"), run.count("stored")), (10_000, 10_000), "{run:#?}");
-    let numbers: Vec<u32> =
-        texts(dir.path()).lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    let numbers: Vec<u32> = texts(&out).lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
     assert_eq!(numbers, (0..10_000).collect::<Vec<_>>());
 }

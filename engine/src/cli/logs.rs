@@ -49,6 +49,10 @@ pub(super) struct LogsArgs {
     /// Received before.
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     until: Option<u64>,
+    /// Which time text shows: `sent` is by the sender's clock, a kernel's (netconsole) by an estimate of when it booted,
+    /// `~52ms` is how far it may be off; where it is not known, `received`. JSON and CSV have both.
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "received")]
+    time: Time,
     /// From this host, by the name in the line or the source address.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -73,6 +77,12 @@ pub(super) struct LogsArgs {
     /// How what is not yet Parquet is decoded [default: as the sink does]
     #[arg(long, value_name = "FORMAT", value_parser = formats)]
     decode: Option<Text<Formats>>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Time {
+    Received,
+    Sent,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -106,8 +116,9 @@ pub(super) fn run(args: &LogsArgs, log: &LogArgs) -> anyhow::Result<()> {
     log.start(LogLevel::Warn);
     if !args.dir.join("spool").is_dir() && !args.dir.join("store").is_dir() {
         let dir = args.dir.display();
-        let problem =
-            format!("{dir}: no sink with Parquet output has written there; text output is in {dir}/netpoll.log");
+        let problem = format!(
+            "{dir}: no sink with Parquet output has written there; text output is in {dir}/netpoll.log or netpoll.jsonl"
+        );
         return Err(Usage(problem).into());
     }
     let decode = DecodeConfig::default();
@@ -122,6 +133,7 @@ pub(super) fn run(args: &LogsArgs, log: &LogArgs) -> anyhow::Result<()> {
         fields: args.field.clone(),
         gaps: args.gaps,
         follow: args.follow,
+        sent_time: matches!(args.time, Time::Sent),
         format: match args.format {
             Format::Text => OutputFormat::Text,
             Format::Json => OutputFormat::JsonLines,

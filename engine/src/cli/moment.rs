@@ -1,6 +1,6 @@
 //! Moments as people type them: how long ago, or a date and time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netpoll::sink::record::civil::Utc;
 
@@ -12,7 +12,14 @@ pub(super) fn parse(text: &str) -> Result<u64, &'static str> {
     ago(text).or_else(|| date(text)).ok_or(EXPECTED)
 }
 
-fn ago(text: &str) -> Option<u64> {
+/// `90s`, `15m`, `2h`, `7d`: not nothing, and at most ten years.
+pub(super) fn span(text: &str) -> Result<Duration, &'static str> {
+    let span = nanos(text).map(Duration::from_nanos);
+    let span = span.filter(|span| (1..=315_360_000).contains(&span.as_secs()));
+    span.ok_or("expected a time like `90s`, `15m`, `2h` or `7d`")
+}
+
+fn nanos(text: &str) -> Option<u64> {
     let unit_s = match text.bytes().last()? {
         b's' => 1,
         b'm' => 60,
@@ -20,7 +27,11 @@ fn ago(text: &str) -> Option<u64> {
         b'd' => 86_400,
         _ => return None,
     };
-    let ago_ns = number(&text[..text.len() - 1])?.checked_mul(unit_s * 1_000_000_000)?;
+    number(&text[..text.len() - 1])?.checked_mul(unit_s * 1_000_000_000)
+}
+
+fn ago(text: &str) -> Option<u64> {
+    let ago_ns = nanos(text)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     Some(u64::try_from(now.as_nanos()).ok()?.saturating_sub(ago_ns))
 }

@@ -43,8 +43,8 @@ use super::{
 packets can be received; the ledger comes at the end.
 
 SIGHUP reads the file again and begins new files (for logrotate). Without losing a frame these take effect: of a sink
-listen, local_ip, remote_ip, allow, flush_interval_ms, sync, the limits (but batch_bytes and batches_per_queue), and `text`
-beside `parquet` in outputs. If something else has changed, or the file has a mistake, that is named and all goes on as
+listen, local_ip, remote_ip, allow, flush_interval_ms, sync, template, compress, the limits (but batch_bytes and
+batches_per_queue), and `text` or `jsonl` beside `parquet` in outputs. If something else has changed, or the file has a mistake, that is named and all goes on as
 before.")]
 pub(super) struct RunArgs {
     /// The TOML file.
@@ -186,6 +186,7 @@ fn same_but_sinks(running: &Plan, wanted: &Plan) -> anyhow::Result<()> {
             ("sink.port", old.port != new.port),
             ("sink.out", old.out != new.out),
             ("sink.outputs: parquet", spools(old) != spools(new)),
+            ("sink.outputs: text and jsonl without parquet", !spools(new) && old.outputs != new.outputs),
             ("sink.limits.batch_bytes", old.limits.batch_bytes != new.limits.batch_bytes),
             ("sink.limits.batches_per_queue", old.limits.batches_per_queue != new.limits.batches_per_queue),
             ("sink.format", old.format != new.format),
@@ -213,12 +214,15 @@ fn filter(sink: &SinkPlan) -> RxFilter {
 
 fn sink_config(sink: &SinkPlan) -> SinkConfig {
     let SinkLimits { segment_bytes, segment_age, retain_bytes, .. } = sink.limits;
-    let (texts, spools) = (sink.outputs.contains(&Output::Text), sink.outputs.contains(&Output::Parquet));
-    if sink.limits.retain_age.is_some() && texts {
-        tracing::warn!("sink.limits.retain_age_s is not kept for text; retain_bytes is");
-    }
-    let text =
-        TextConfig { roll_bytes: segment_bytes, keep_bytes: retain_bytes.unwrap_or(u64::MAX), ..TextConfig::default() };
+    let (jsonl, spools) = (sink.outputs.contains(&Output::JsonLines), spools(sink));
+    let texts = jsonl || sink.outputs.contains(&Output::Text);
+    let text = TextConfig {
+        roll_bytes: segment_bytes,
+        keep_bytes: retain_bytes.unwrap_or(u64::MAX),
+        keep_for: sink.limits.retain_age,
+        zstd: sink.compress,
+        ..store::text(jsonl, sink.template.as_ref(), sink.format.as_ref())
+    };
     // Beside a spool, whose age the segments' is, text rolls by size and day.
     let text = if spools { text } else { TextConfig { roll_every: segment_age, ..text } };
     let spool = SpoolConfig { roll_bytes: segment_bytes, roll_every: segment_age, ..SpoolConfig::default() };

@@ -31,6 +31,9 @@ and then, in another terminal:
   logger -d -n 10.99.0.1 -P 514 hello
   tail logs/netpoll.log
 
+A line of text is one datagram, made as `--template` says; `--output jsonl` writes JSON objects:
+  netpoll sink ... --out logs --template '{time} {host} {severity} {app}: {message}' --roll-bytes 100M --roll-age 1h --zstd
+
 With `--output parquet` lines are decoded (netconsole, syslog) and stored as logs/store/date=.../hour=.../*.parquet:
   netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs --output parquet
   netpoll logs --dir logs --follow
@@ -102,7 +105,7 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
         local_ports: args.listen.ranges().iter().cloned().collect(),
         ..RxFilter::default()
     };
-    let (sink, store) = args.store.configs(&args.out);
+    let (sink, store) = args.store.configs(&args.out)?;
     session.add_sink(&port, sink, store, args.listen.to_string(), filter)?;
     session.say_ready(out);
     let look = || {

@@ -11,21 +11,35 @@ use clap::{Args, ValueEnum};
 use netpoll::{
     config::Formats,
     sink::{
-        SinkConfig, SinkLedger, TextConfig,
+        SinkConfig, SinkLedger, Template, TextConfig, TextFormat,
         decode::{DecodeConfig, Listen, parse_listeners, show_listeners},
         store::{Converter, ConverterThread, StoreConfig, StoreLimits},
     },
 };
 
-use super::ledger::Ledger;
+use super::{exit::Usage, ledger::Ledger, moment};
 
 /// What a sink writes, for how long.
 #[derive(Args, Debug)]
 pub(super) struct StoreArgs {
-    /// What to write: lines of text, decoded records as Parquet, or both.
-    #[arg(long, value_enum, value_name = "OUTPUT", default_value_t = Output::Text)]
-    output: Output,
-    /// How Parquet's records are decoded: auto, netconsole, netconsole-basic, netconsole-extended, syslog or raw;
+    /// What to write: lines of text or JSON objects (netpoll.log, netpoll.jsonl: one of one datagram, at once), decoded
+    /// records as Parquet; one of the first two beside the last: `jsonl,parquet`. `both` is `text,parquet`.
+    #[arg(long, value_enum, value_name = "OUTPUTS", value_delimiter = ',', default_value = "text")]
+    output: Vec<Output>,
+    /// How a line of text is made of a datagram: names of columns in braces, `source`, `payload` and `field.NAME`. What
+    /// they name is decoded from that one datagram: fragments stay apart. [default: time, source, payload]
+    #[arg(long, value_name = "TEMPLATE", value_parser = template)]
+    template: Option<Template>,
+    /// Text files roll before they grow larger. `100M`, `1G`. [default: 256M]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    roll_bytes: Option<u64>,
+    /// Text files roll when their first line is this old: `90s`, `15m`, `1h`, `1d`. [default: 1d]
+    #[arg(long, value_name = "AGE", value_parser = moment::span)]
+    roll_age: Option<Duration>,
+    /// Rolled text files are compressed.
+    #[arg(long)]
+    zstd: bool,
+    /// How datagrams are decoded: auto, netconsole, netconsole-basic, netconsole-extended, syslog or raw;
     /// by port: `514=syslog,6666=netconsole,auto` (this is the default)
     #[arg(long, value_name = "FORMAT", value_parser = formats)]
     format: Option<Text<Formats>>,
@@ -36,7 +50,7 @@ pub(super) struct StoreArgs {
     /// counted as source_rate; the log says when a source begins to be limited, and when it ends.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_lines_per_source_per_s: Option<u32>,
-    /// Days that Parquet files are kept.
+    /// Days that Parquet files, and rolled text files, are kept.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     keep_days: Option<u32>,
     /// Bytes of the disk that are left free: lines that would take them are dropped and counted. `0`: none
@@ -48,8 +62,24 @@ pub(super) struct StoreArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
     Text,
+    Jsonl,
     Parquet,
     Both,
+}
+
+fn template(text: &str) -> Result<Template, String> {
+    Template::parse(text).map_err(|error| error.to_string())
+}
+
+/// The text output's files and lines; `jsonl`: as JSON.
+pub(super) fn text(jsonl: bool, template: Option<&Template>, formats: Option<&Formats>) -> TextConfig {
+    let text = TextConfig::default();
+    let format = template.map_or(TextFormat::Payload, |template| TextFormat::Template(template.clone()));
+    let listeners = formats.unwrap_or(&text.listeners).clone();
+    match jsonl {
+        true => TextConfig { file_name: "netpoll.jsonl".to_owned(), format: TextFormat::JsonLines, listeners, ..text },
+        false => TextConfig { format, listeners, ..text },
+    }
 }
 
 /// Keeps clap from taking a `Vec` for an option that repeats.
@@ -80,19 +110,38 @@ fn bytes_or_none(text: &str) -> Result<u64, &'static str> {
 
 impl StoreArgs {
     /// For a sink that writes to `dir`.
-    pub(super) fn configs(&self, dir: &Path) -> (SinkConfig, Option<StoreConfig>) {
-        let text = TextConfig::default();
-        let text = TextConfig { keep_bytes: self.keep_bytes.unwrap_or(text.keep_bytes), ..text };
-        let spools = self.output != Output::Text;
+    pub(super) fn configs(&self, dir: &Path) -> anyhow::Result<(SinkConfig, Option<StoreConfig>)> {
+        let any = |outputs: &[Output]| self.output.iter().any(|output| outputs.contains(output));
+        let (texts, jsonl) = (any(&[Output::Text, Output::Both]), any(&[Output::Jsonl]));
+        let spools = any(&[Output::Parquet, Output::Both]);
+        let wrong = |problem: &str| Err(Usage(problem.to_owned()).into());
+        if texts && jsonl {
+            return wrong("--output: text and jsonl, expected one of them: each is the text output");
+        }
+        if self.template.is_some() && !texts {
+            return wrong("--template is for text, expected `--output text` or `--output text,parquet`");
+        }
+        if !texts && !jsonl && (self.roll_bytes.is_some() || self.roll_age.is_some() || self.zstd) {
+            return wrong("--roll-bytes, --roll-age and --zstd are for text files, expected text or jsonl in --output");
+        }
+        let formats = self.format.as_ref().map(|Text(formats)| formats);
+        let age = self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        let text = text(jsonl, self.template.as_ref(), formats);
+        let text = TextConfig {
+            roll_bytes: self.roll_bytes.unwrap_or(text.roll_bytes),
+            roll_every: self.roll_age.unwrap_or(text.roll_every),
+            keep_bytes: self.keep_bytes.unwrap_or(text.keep_bytes),
+            keep_for: age,
+            zstd: self.zstd,
+            ..text
+        };
         let mut sink = if spools { SinkConfig::new(dir) } else { SinkConfig::text_only(dir) };
         sink.min_free_bytes = self.min_free.unwrap_or(sink.min_free_bytes);
         sink.max_lines_per_source_per_s = self.max_lines_per_source_per_s;
-        sink.text = (self.output != Output::Parquet).then_some(text);
-        let age = self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400));
+        sink.text = (texts || jsonl).then_some(text);
         let keep = Keep { bytes: self.keep_bytes, age };
-        let formats = self.format.as_ref().map(|Text(formats)| formats);
         let store = spools.then(|| config(dir, formats, keep, sink.min_free_bytes));
-        (sink, store)
+        Ok((sink, store))
     }
 }
 

@@ -1,7 +1,11 @@
 //! What a config file comes to once everything is resolved: plain data, no default left open.
 
 use super::value::{Device, Ipv4Net, Ipv4Prefix, PortRanges};
-use crate::{LcoreId, QueueId, sink::decode::Listen, wire::MacAddr};
+use crate::{
+    LcoreId, QueueId,
+    sink::{Template, decode::Listen},
+    wire::MacAddr,
+};
 use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// Everything that `netpoll run` sets up.
@@ -206,6 +210,10 @@ pub struct SinkPlan {
     pub out: PathBuf,
     /// What it writes there: not empty, none twice.
     pub outputs: Vec<Output>,
+    /// How lines of plain text are made; `None`: time, source, payload.
+    pub template: Option<Template>,
+    /// Whether rolled text files are compressed.
+    pub compress: bool,
     /// What each listening port's datagrams are decoded as; `None`: by the decoder's defaults.
     pub format: Option<Formats>,
     /// Oldest that a batch gets before it is written.
@@ -226,6 +234,8 @@ pub type Formats = Vec<(RangeInclusive<u16>, Listen)>;
 pub enum Output {
     /// Plain text lines.
     Text,
+    /// JSON objects, one a line; not beside plain text.
+    JsonLines,
     /// Parquet files, by way of a spool.
     Parquet,
 }

@@ -123,6 +123,7 @@ impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Output::Text => "text",
+            Output::JsonLines => "jsonl",
             Output::Parquet => "parquet",
         })
     }

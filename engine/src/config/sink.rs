@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     LcoreId,
-    sink::decode::{Listen, parse_listeners},
+    sink::{
+        Template,
+        decode::{Listen, parse_listeners},
+    },
 };
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -24,6 +27,8 @@ pub(super) struct RawSink {
     allow: Vec<Ipv4Prefix>,
     out: Option<At<PathBuf>>,
     outputs: Vec<Output>,
+    template: Option<Template>,
+    compress: bool,
     format: Option<Formats>,
     flush_interval: Duration,
     sync: Sync,
@@ -44,6 +49,8 @@ impl RawSink {
             remote_ip: s.get("remote_ip").and_then(address),
             allow: s.get("allow").and_then(|v| allow(&v)).unwrap_or_default(),
             out: s.require("out", folder).and_then(|v| v.text(folder, path)),
+            template: s.get("template").and_then(|v| template(&v, &outputs)),
+            compress: s.flag("compress", false),
             format: s.get("format").and_then(|v| v.text(Listen::EXPECTED, parse_listeners)).map(|at| at.value),
             limits: limits(s.section("limits"), outputs.contains(&Output::Parquet)),
             outputs,
@@ -69,6 +76,8 @@ impl RawSink {
             allow: self.allow,
             out: self.out?.value,
             outputs: self.outputs,
+            template: self.template,
+            compress: self.compress,
             format: self.format,
             flush_interval: self.flush_interval,
             sync: self.sync,
@@ -134,14 +143,30 @@ fn allow(value: &Value) -> Option<Vec<Ipv4Prefix>> {
 }
 
 fn outputs(value: &Value) -> Option<Vec<Output>> {
-    let words = [("text", Output::Text), ("parquet", Output::Parquet)];
+    let words = [("text", Output::Text), ("jsonl", Output::JsonLines), ("parquet", Output::Parquet)];
     let list = value.list("an array like [\"text\"]", words.len(), |v| v.word(&words))?;
     let outputs: Vec<_> = list.into_iter().map(|at| at.value).collect();
     if (1..outputs.len()).any(|i| outputs[..i].contains(&outputs[i])) {
         value.wrong("found an output twice, expected each once");
         return None;
     }
+    if outputs.contains(&Output::Text) && outputs.contains(&Output::JsonLines) {
+        value.wrong("found both \"text\" and \"jsonl\", expected one of them: each is the text output");
+        return None;
+    }
     Some(outputs)
+}
+
+fn template(value: &Value, outputs: &[Output]) -> Option<Template> {
+    if !outputs.contains(&Output::Text) {
+        value.wrong("a template is for the output \"text\", expected that in outputs");
+        return None;
+    }
+    let text = value.as_str().or_else(|| {
+        value.expected("a template like \"{time} {host} {severity} {message}\"");
+        None
+    })?;
+    Template::parse(text).map_err(|error| value.wrong(error)).ok()
 }
 
 /// `"never"`, `"batch"` or `{ every_ms = 200 }`.

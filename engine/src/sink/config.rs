@@ -1,8 +1,13 @@
 //! What a sink is told.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use super::{log::LogLimits, shed::ShedPolicy};
+use super::{
+    decode::{DecodeConfig, Listen},
+    log::{LogLimits, TidyLimits},
+    shed::ShedPolicy,
+    text::TextFormat,
+};
 
 /// When what was written counts as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +21,23 @@ pub enum SyncPolicy {
     EveryBatch,
 }
 
-/// The text output: one datagram a line, see [`text`](super::text) for the format.
+/// The text output: one datagram a line, see [`text`](super::text) for the formats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextConfig {
     /// The name in the sink's directory of the file that is written to.
     pub file_name: String,
+    /// How a line is made.
+    pub format: TextFormat,
+    /// What datagrams are taken for, by destination port, where the format names what they decode to.
+    pub listeners: Vec<(RangeInclusive<u16>, Listen)>,
     /// A file rolls when it would grow larger than this.
     pub roll_bytes: u64,
     /// A file rolls when its first line is this old.
     pub roll_every: Duration,
     /// Rolled files are removed, oldest first, when all of them together are larger than this.
     pub keep_bytes: u64,
+    /// Rolled files are removed when they were rolled longer ago than this. Looked at whenever one is rolled.
+    pub keep_for: Option<Duration>,
     /// Whether rolled files are compressed with zstd. Needs the feature `store`.
     pub zstd: bool,
 }
@@ -36,9 +47,12 @@ impl Default for TextConfig {
     fn default() -> Self {
         TextConfig {
             file_name: "netpoll.log".to_owned(),
+            format: TextFormat::default(),
+            listeners: DecodeConfig::default().listeners,
             roll_bytes: 256 << 20,
             roll_every: Duration::from_secs(86_400),
             keep_bytes: 4 << 30,
+            keep_for: None,
             zstd: false,
         }
     }
@@ -179,7 +193,7 @@ impl SinkConfig {
             roll_every: text.roll_every,
             min_free_bytes: self.min_free_bytes,
             max_bytes: None,
-            tidy: Some((text.keep_bytes, text.zstd)),
+            tidy: Some(TidyLimits { keep_bytes: text.keep_bytes, keep_for: text.keep_for, zstd: text.zstd }),
         }
     }
 }

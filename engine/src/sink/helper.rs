@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     disk::{Disk, DiskFile, replace, write_all_at},
-    log::is_rolled,
+    log::{TidyLimits, is_rolled, rolled_name_at},
 };
 
 #[derive(Debug)]
@@ -39,8 +39,7 @@ pub(super) struct Tidy {
     pub dir: PathBuf,
     /// The file that is written to; rolled ones are named after it.
     pub live: String,
-    pub keep_bytes: u64,
-    pub zstd: bool,
+    pub limits: TidyLimits,
 }
 
 #[derive(Debug)]
@@ -168,8 +167,11 @@ impl Tidy {
     fn remove_old(&self, removed: &mut u64) -> io::Result<()> {
         let files = self.rolled()?;
         let mut total: u64 = files.iter().map(|(_, bytes)| bytes).sum();
+        // Names sort by time.
+        let too_old = self.limits.keep_for.and_then(|keep_for| std::time::SystemTime::now().checked_sub(keep_for));
+        let too_old = too_old.map(|time| rolled_name_at(&self.dir.join(&self.live), time));
         for (path, bytes) in files {
-            if total <= self.keep_bytes {
+            if total <= self.limits.keep_bytes && too_old.as_ref().is_none_or(|too_old| path >= *too_old) {
                 break;
             }
             std::fs::remove_file(path)?;
@@ -187,7 +189,7 @@ impl Tidy {
                 // What a crash left half done is done again from the source, which is still there.
                 Some("part") => std::fs::remove_file(&path)?,
                 Some("zst") => {}
-                _ if self.zstd => compress(&path)?,
+                _ if self.limits.zstd => compress(&path)?,
                 _ => {}
             }
         }
@@ -196,7 +198,7 @@ impl Tidy {
 
     #[cfg(not(feature = "store"))]
     fn compress_all(&self) -> io::Result<()> {
-        if self.zstd { Err(io::Error::new(io::ErrorKind::Unsupported, "built without zstd")) } else { Ok(()) }
+        if self.limits.zstd { Err(io::Error::new(io::ErrorKind::Unsupported, "built without zstd")) } else { Ok(()) }
     }
 }
 

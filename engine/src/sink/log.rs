@@ -29,8 +29,8 @@ use super::{
     ledger::{Checkpoint, LogCounters},
 };
 
-pub(super) use names::{Names, is_rolled};
-pub(super) use setup::{Bookkeeper, Fault, LogLimits, LogSetup, Resume};
+pub(super) use names::{Names, is_rolled, rolled_name_at};
+pub(super) use setup::{Bookkeeper, Fault, LogLimits, LogSetup, Resume, TidyLimits};
 
 /// How long to leave alone what failed beside the rows' way.
 const HOUSEKEEPING_PAUSE: Duration = Duration::from_secs(1);

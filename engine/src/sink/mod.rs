@@ -65,6 +65,7 @@ pub use {
     lock::LockError,
     loss::{Loss, Seqs, Whose},
     shed::{SEVERITIES, ShedPolicy},
+    text::{Template, TemplateError, TextFormat},
 };
 
 use crate::{

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    TextConfig,
     batch::Batch,
     log::{Fault, Log},
     loss::Loss,
@@ -26,8 +27,8 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    pub(super) fn text() -> Encoder {
-        Encoder::Text(TextEncoder::default(), Vec::new())
+    pub(super) fn text(config: &TextConfig) -> Encoder {
+        Encoder::Text(TextEncoder::new(config), Vec::new())
     }
 
     /// Hands the bytes of `batch` to `write`, in the spool with what was lost before. The batch is the same afterwards. `None` if it cannot be
@@ -61,6 +62,11 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(log: Log, encoder: Encoder) -> Output {
         Output { log, encoder, failing: None }
+    }
+
+    /// Goes on with lines of another format.
+    pub(super) fn set_text(&mut self, config: &TextConfig) {
+        self.encoder = Encoder::text(config);
     }
 
     /// Writes `batch`, or counts its rows as dropped. A failure is tried again for `retry_for` or until

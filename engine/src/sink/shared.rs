@@ -108,7 +108,7 @@ impl Shared {
             first_number: 0,
             resume,
         };
-        Ok(Output::new(Log::open(setup, checkpoint).map_err(failed)?, Encoder::text()))
+        Ok(Output::new(Log::open(setup, checkpoint).map_err(failed)?, Encoder::text(text)))
     }
 
     /// Opens the spool.
@@ -140,10 +140,8 @@ impl Shared {
     /// What a running sink cannot change.
     pub(super) fn check_reload(&self, old: &SinkConfig, new: &SinkConfig) -> Result<(), SinkError> {
         let text_name = |config: &SinkConfig| config.text.as_ref().map(|text| text.file_name.clone());
-        let renamed = match (text_name(old), text_name(new)) {
-            (Some(old), Some(new)) => old != new,
-            _ => false,
-        };
+        // Beside the spool it is a new output.
+        let renamed = !new.primary_is_spool() && text_name(old) != text_name(new);
         let refused = [
             (old.dir != new.dir, "dir"),
             (renamed, "text.file_name"),

@@ -1,4 +1,11 @@
-//! The text output's format: one datagram, one line.
+//! The text output's formats: one datagram, one line.
+//!
+//! A line is made of a datagram, not of a decoded message: so lines can be counted against datagrams, there is nothing that
+//! waits, and what was written is in the file. A [`Template`] and JSON lines name values (host, severity, message) that are
+//! decoded from that one datagram: fragments stay apart, nothing is joined or put in order. Whole messages are in Parquet,
+//! and `netpoll logs` prints them.
+//!
+//! Without a template:
 //!
 //! ```text
 //! 2026-11-23T14:16:59.000123Z 10.0.0.2:514 <13>Nov 23 14:16:59 host app: message
@@ -16,16 +23,80 @@
 //! | U+0080..U+009F (control characters), U+2028, U+2029 (line breaks to some tools) | `\xNN` for each of their bytes |
 //! | everything else | itself |
 
+mod template;
+
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
 };
 
-use super::batch::{Columns, RawDatagram};
+pub use template::{Template, TemplateError};
+
+use super::{
+    TextConfig,
+    batch::{Columns, RawDatagram},
+    decode::Single,
+    record::Record,
+};
+
+/// How a line is made of a datagram.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TextFormat {
+    /// Time, source, and the payload as it is.
+    #[default]
+    Payload,
+    /// As the template has it.
+    Template(Template),
+    /// A JSON object of what the datagram decodes to, with the names that `netpoll logs --format json` has.
+    #[cfg(feature = "store")]
+    JsonLines,
+}
 
 /// Writes datagrams as lines.
 #[derive(Debug, Default)]
 pub(super) struct TextEncoder {
+    format: TextFormat,
+    plain: PayloadLines,
+    single: Single,
+    record: Record,
+    room: String,
+}
+
+impl TextEncoder {
+    pub(super) fn new(config: &TextConfig) -> TextEncoder {
+        let single = Single::new(&config.listeners);
+        TextEncoder { format: config.format.clone(), single, ..TextEncoder::default() }
+    }
+
+    /// Appends all rows of `columns` to `out`.
+    pub(super) fn encode(&mut self, columns: &Columns<'_>, out: &mut Vec<u8>) {
+        let TextEncoder { format, plain, single, record, room } = self;
+        match format {
+            TextFormat::Payload => columns.iter().for_each(|datagram| plain.line(&datagram, out)),
+            TextFormat::Template(template) => {
+                for datagram in columns.iter() {
+                    single.decode(&datagram, record);
+                    template.write(&datagram, record, room, out);
+                    out.push(b'\n');
+                }
+            }
+            #[cfg(feature = "store")]
+            TextFormat::JsonLines => {
+                for datagram in columns.iter() {
+                    single.decode(&datagram, record);
+                    room.clear();
+                    super::record::column::write_json(record, room);
+                    room.push('\n');
+                    out.extend_from_slice(room.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// The format without a template.
+#[derive(Debug, Default)]
+struct PayloadLines {
     /// The second that `stamp` holds, since the Unix epoch.
     second: Option<u64>,
     /// `2026-11-23T14:16:59.`
@@ -36,14 +107,7 @@ pub(super) struct TextEncoder {
     source_text: Vec<u8>,
 }
 
-impl TextEncoder {
-    /// Appends all rows of `columns` to `out`.
-    pub(super) fn encode(&mut self, columns: &Columns<'_>, out: &mut Vec<u8>) {
-        for datagram in columns.iter() {
-            self.line(&datagram, out);
-        }
-    }
-
+impl PayloadLines {
     fn line(&mut self, datagram: &RawDatagram<'_>, out: &mut Vec<u8>) {
         let second = datagram.time_ns / 1_000_000_000;
         if self.second != Some(second) {
@@ -217,7 +281,7 @@ mod tests {
         ] {
             assert_eq!(utc_second(second), text);
         }
-        let mut encoder = TextEncoder::default();
+        let mut encoder = PayloadLines::default();
         let mut out = Vec::new();
         let datagram = RawDatagram {
             time_ns: 1_795_443_419_000_123_999,

@@ -222,15 +222,20 @@ impl Writer {
     fn reload(&mut self, config: SinkConfig) -> Result<(), SinkError> {
         self.shared.check_reload(&self.config, &config)?;
         self.primary.log.set_limits(config.primary_limits());
-        match (&mut self.secondary, config.secondary_limits()) {
-            (Some(text), Some(limits)) => text.log.set_limits(limits),
-            (None, Some(_)) => self.secondary = Some(self.shared.open_text(&config, None)?),
-            (Some(_), None) => {
-                if let Some(text) = self.secondary.take() {
-                    text.log.close(Instant::now() + config.stop_timeout);
-                }
+        let file = |config: &SinkConfig| config.text.as_ref().map(|text| text.file_name.clone());
+        if file(&self.config) != file(&config) {
+            // The text beside the spool ends, begins, or changes its name.
+            if let Some(text) = self.secondary.take() {
+                text.log.close(Instant::now() + config.stop_timeout);
             }
-            (None, None) => {}
+            self.secondary = config.secondary_limits().map(|_| self.shared.open_text(&config, None)).transpose()?;
+        }
+        if let (Some(text), Some(limits)) = (&mut self.secondary, config.secondary_limits()) {
+            text.log.set_limits(limits);
+        }
+        let output = if config.primary_is_spool() { self.secondary.as_mut() } else { Some(&mut self.primary) };
+        if let (Some(output), Some(text)) = (output, &config.text) {
+            output.set_text(text);
         }
         self.shared.settings.set(&config);
         self.config = config;

@@ -115,9 +115,14 @@ impl Default for DecodeConfig {
 
 impl DecodeConfig {
     pub(crate) fn listen(&self, port: u16) -> Listen {
-        let found = self.listeners.iter().find(|(ports, _)| ports.contains(&port));
-        found.map_or(Listen::Auto, |(_, listen)| *listen)
+        listen_of(&self.listeners, port)
     }
+}
+
+/// What datagrams to `port` are taken for.
+pub(crate) fn listen_of(listeners: &[(RangeInclusive<u16>, Listen)], port: u16) -> Listen {
+    let found = listeners.iter().find(|(ports, _)| ports.contains(&port));
+    found.map_or(Listen::Auto, |(_, listen)| *listen)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod gap;
 mod header;
 mod held;
 mod netconsole;
+mod single;
 #[cfg(feature = "store")]
 mod snapshot;
 mod syslog;
@@ -39,6 +40,7 @@ pub use config::{DecodeConfig, Listen, parse_listeners, show_listeners};
 #[cfg(feature = "store")]
 pub(crate) use gap::Gaps;
 pub use gap::{Gap, GapKind};
+pub(crate) use single::Single;
 #[cfg(feature = "store")]
 pub use snapshot::Snapshot;
 
@@ -255,15 +257,20 @@ impl Decoder {
         self.counters.as_raw.add(1);
         let record = &mut self.scratch.record;
         start(datagram, record);
-        let line = datagram.payload.strip_suffix(b"\n").unwrap_or(datagram.payload);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let escaped = text::needs_escapes(line);
-        if escaped {
-            record.flags |= Flags::ESCAPED;
-        }
-        text::push(&mut record.message, line, escaped);
+        escape_if_needed(datagram.payload, record);
         emit(&self.counters, record, out);
     }
+}
+
+/// Takes bytes of no format for the message, without the line end.
+fn escape_if_needed(payload: &[u8], record: &mut Record) {
+    let line = payload.strip_suffix(b"\n").unwrap_or(payload);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let escaped = text::needs_escapes(line);
+    if escaped {
+        record.flags |= Flags::ESCAPED;
+    }
+    text::push(&mut record.message, line, escaped);
 }
 
 /// Makes `record` an empty one of that datagram.

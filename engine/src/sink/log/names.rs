@@ -53,7 +53,12 @@ pub(in crate::sink) fn is_rolled(live: &str, name: &str) -> bool {
 
 /// `<path>.2026-11-23T141659.000123Z`: sorts by time, no colon (some file systems refuse it).
 pub(super) fn rolled_name(path: &Path) -> PathBuf {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    rolled_name_at(path, std::time::SystemTime::now())
+}
+
+/// The same for another moment.
+pub(in crate::sink) fn rolled_name_at(path: &Path, time: std::time::SystemTime) -> PathBuf {
+    let now = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let second = utc_second(now.as_secs()).replace(':', "");
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{second}.{:06}Z", now.subsec_micros()));

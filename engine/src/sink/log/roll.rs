@@ -108,8 +108,8 @@ impl Log {
 
     /// Has the rolled files looked after.
     pub(super) fn tidy(&self) {
-        if let (Some((keep_bytes, zstd)), Names::Live { dir, name }) = (self.setup.limits.tidy, &self.setup.names) {
-            self.helper.give(Job::Tidy(Tidy { dir: dir.clone(), live: name.clone(), keep_bytes, zstd }));
+        if let (Some(limits), Names::Live { dir, name }) = (self.setup.limits.tidy, &self.setup.names) {
+            self.helper.give(Job::Tidy(Tidy { dir: dir.clone(), live: name.clone(), limits }));
         }
     }
 }

@@ -19,7 +19,15 @@ pub(in crate::sink) struct LogLimits {
     /// Files of this log together, beyond which nothing is written.
     pub max_bytes: Option<u64>,
     /// What to do with rolled files.
-    pub tidy: Option<(u64, bool)>,
+    pub tidy: Option<TidyLimits>,
+}
+
+/// What to do with rolled files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sink) struct TidyLimits {
+    pub keep_bytes: u64,
+    pub keep_for: Option<Duration>,
+    pub zstd: bool,
 }
 
 /// Writes the ledger's text for a checkpoint.

@@ -59,6 +59,9 @@ pub struct LogQuery {
     pub fields: Vec<(String, String)>,
     /// Gaps instead of records: time and host are asked, and nothing else.
     pub gaps: bool,
+    /// Text shows when a record was sent, by the sender's clock and with its error, where that is known; or else when it
+    /// was received.
+    pub sent_time: bool,
     /// Goes on with what comes, until stopped.
     pub follow: bool,
     /// How to print.
@@ -101,7 +104,7 @@ pub fn run(dir: &Path, query: &LogQuery, out: &mut dyn Write, stop: &AtomicBool)
     let mut run = Run {
         layout: &layout,
         query,
-        printer: Printer::new(out, query.format, query.gaps).map_err(QueryError::Output)?,
+        printer: Printer::new(out, query.format, query.gaps, query.sent_time).map_err(QueryError::Output)?,
         stop,
         stats: QueryStats::default(),
     };
@@ -229,7 +232,7 @@ impl Output for Tail<'_> {
 pub(crate) fn json_lines(records: &[Record]) -> Vec<String> {
     let mut out = Vec::new();
     let mut sink: &mut Vec<u8> = &mut out;
-    let mut printer = Printer::new(&mut sink, OutputFormat::JsonLines, false).expect("memory");
+    let mut printer = Printer::new(&mut sink, OutputFormat::JsonLines, false, false).expect("memory");
     records.iter().for_each(|record| printer.record(record).expect("memory"));
     printer.flush().expect("memory");
     drop(printer);

@@ -10,7 +10,11 @@ use serde_json::{Map, Value, json};
 
 use crate::sink::{
     decode::Gap,
-    record::{Record, civil::Utc},
+    record::{
+        Column, EventTime, Record,
+        civil::Utc,
+        column::{SEVERITIES, write_json},
+    },
 };
 
 /// How to print.
@@ -24,33 +28,6 @@ pub enum OutputFormat {
     /// A header line, then one record a line; fields as JSON.
     Csv,
 }
-
-const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
-
-const COLUMNS: [&str; 22] = [
-    "time",
-    "event_time",
-    "event_error_ns",
-    "src_ip",
-    "src_port",
-    "dst_ip",
-    "dst_port",
-    "host",
-    "facility",
-    "severity",
-    "app",
-    "pid",
-    "msgid",
-    "seq",
-    "kernel_usec",
-    "caller",
-    "release",
-    "message",
-    "fields",
-    "format",
-    "flags",
-    "parts",
-];
 
 const GAP_COLUMNS: [&str; 11] = [
     "after",
@@ -69,16 +46,19 @@ const GAP_COLUMNS: [&str; 11] = [
 pub(super) struct Printer<'a> {
     out: io::BufWriter<&'a mut dyn Write>,
     format: OutputFormat,
+    room: String,
+    /// Text shows when a record was sent, where that is known.
+    sent_time: bool,
 }
 
 impl<'a> Printer<'a> {
-    pub fn new(out: &'a mut dyn Write, format: OutputFormat, gaps: bool) -> io::Result<Printer<'a>> {
+    pub fn new(out: &'a mut dyn Write, format: OutputFormat, gaps: bool, sent_time: bool) -> io::Result<Printer<'a>> {
         let mut out = io::BufWriter::with_capacity(1 << 16, out);
         if format == OutputFormat::Csv {
-            let columns = if gaps { GAP_COLUMNS.join(",") } else { COLUMNS.join(",") };
+            let columns = if gaps { GAP_COLUMNS.to_vec() } else { Column::ALL.map(Column::name).to_vec() }.join(",");
             write!(out, "{columns}\r\n")?;
         }
-        Ok(Printer { out, format })
+        Ok(Printer { out, format, room: String::new(), sent_time })
     }
 
     pub fn flush(&mut self) -> io::Result<()> {
@@ -88,8 +68,12 @@ impl<'a> Printer<'a> {
     pub fn record(&mut self, record: &Record) -> io::Result<()> {
         match self.format {
             OutputFormat::Text => self.record_text(record),
-            OutputFormat::JsonLines => self.json(record_json(record)),
-            OutputFormat::Csv => self.csv(&record_json(record), &COLUMNS),
+            OutputFormat::JsonLines => {
+                self.room.clear();
+                write_json(record, &mut self.room);
+                writeln!(self.out, "{}", self.room)
+            }
+            OutputFormat::Csv => self.record_csv(record),
         }
     }
 
@@ -97,7 +81,7 @@ impl<'a> Printer<'a> {
         match self.format {
             OutputFormat::Text => self.gap_text(gap),
             OutputFormat::JsonLines => self.json(gap_json(gap)),
-            OutputFormat::Csv => self.csv(&gap_json(gap), &GAP_COLUMNS),
+            OutputFormat::Csv => self.gap_csv(&gap_json(gap)),
         }
     }
 
@@ -119,7 +103,13 @@ impl<'a> Printer<'a> {
     }
 
     fn record_text(&mut self, record: &Record) -> io::Result<()> {
-        write!(self.out, "{:.6} ", utc(record.time_ns))?;
+        match record.event_time.filter(|_| self.sent_time) {
+            Some(EventTime { ns, error_ns }) if error_ns >= 1_000_000 => {
+                write!(self.out, "{:.3}~{}ms ", Utc::from_ns(ns), error_ns.div_ceil(1_000_000))?;
+            }
+            Some(EventTime { ns, .. }) => write!(self.out, "{:.6} ", Utc::from_ns(ns))?,
+            None => write!(self.out, "{:.6} ", utc(record.time_ns))?,
+        }
         match record.host.as_str() {
             "" => write!(self.out, "{}", record.src_ip)?,
             host => self.plain(host)?,
@@ -170,8 +160,22 @@ impl<'a> Printer<'a> {
         self.out.write_all(b"\n")
     }
 
-    fn csv(&mut self, object: &Map<String, Value>, columns: &[&str]) -> io::Result<()> {
-        for (at, column) in columns.iter().enumerate() {
+    fn record_csv(&mut self, record: &Record) -> io::Result<()> {
+        let mut room = std::mem::take(&mut self.room);
+        for (at, column) in Column::ALL.into_iter().enumerate() {
+            if at > 0 {
+                self.out.write_all(b",")?;
+            }
+            room.clear();
+            column.write_plain(record, &mut room);
+            self.csv_text(&room)?;
+        }
+        self.room = room;
+        self.out.write_all(b"\r\n")
+    }
+
+    fn gap_csv(&mut self, object: &Map<String, Value>) -> io::Result<()> {
+        for (at, column) in GAP_COLUMNS.iter().enumerate() {
             if at > 0 {
                 self.out.write_all(b",")?;
             }
@@ -195,48 +199,6 @@ impl<'a> Printer<'a> {
 
 fn utc(ns: u64) -> Utc {
     Utc::from_ns(i64::try_from(ns).unwrap_or(i64::MAX))
-}
-
-fn record_json(record: &Record) -> Map<String, Value> {
-    let mut object = Map::new();
-    let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
-    set("time", format!("{:.9}", utc(record.time_ns)).into());
-    if let Some(time) = record.event_time {
-        set("event_time", Utc::from_ns(time.ns).to_string().into());
-        set("event_error_ns", time.error_ns.into());
-    }
-    set("src_ip", record.src_ip.to_string().into());
-    set("src_port", record.src_port.into());
-    set("dst_ip", record.dst_ip.to_string().into());
-    set("dst_port", record.dst_port.into());
-    let host = if record.host.is_empty() { record.src_ip.to_string() } else { record.host.clone() };
-    set("host", host.into());
-    for (name, number) in [("facility", record.facility), ("severity", record.severity)] {
-        number.map(|number| set(name, number.into()));
-    }
-    for (name, number) in [("seq", record.seq), ("kernel_usec", record.kernel_usec)] {
-        number.map(|number| set(name, number.into()));
-    }
-    for (name, text) in [
-        ("app", &record.app),
-        ("pid", &record.pid),
-        ("msgid", &record.msgid),
-        ("caller", &record.caller),
-        ("release", &record.release),
-    ] {
-        (!text.is_empty()).then(|| set(name, text.as_str().into()));
-    }
-    set("message", record.message.as_str().into());
-    if !record.fields.is_empty() {
-        let fields = record.fields.iter().map(|(key, value)| (key.to_owned(), Value::from(value)));
-        set("fields", Value::Object(fields.collect()));
-    }
-    set("format", record.format.name().into());
-    if !record.flags.is_empty() {
-        set("flags", record.flags.to_string().into());
-    }
-    set("parts", record.parts.into());
-    object
 }
 
 fn gap_json(gap: &Gap) -> Map<String, Value> {

@@ -162,7 +162,7 @@ fn an_output_that_takes_no_more_is_an_error() {
 
 fn printed(format: OutputFormat, record: &Record) -> String {
     let mut out = Vec::new();
-    let mut printer = Printer::new(&mut out, format, false).unwrap();
+    let mut printer = Printer::new(&mut out, format, false, false).unwrap();
     printer.record(record).unwrap();
     printer.flush().unwrap();
     drop(printer);

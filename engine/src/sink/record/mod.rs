@@ -7,6 +7,7 @@
 //! An empty string means "not there", for every string but `message`.
 
 pub mod civil;
+pub(crate) mod column;
 mod fields;
 pub(crate) mod text;
 
@@ -16,6 +17,7 @@ use std::{
     ops::{BitOr, BitOrAssign},
 };
 
+pub use column::Column;
 pub use fields::{Fields, MAX_FIELDS, REST};
 
 /// When something happened, by the sender's clock.

@@ -201,3 +201,45 @@ fn what_has_no_source_is_told_too() {
     let expected = expected.into_iter().chain(["3 lost_here lost_in_crash".to_owned()]).collect();
     assert_eq!(kinds(&logs(dir.path(), true)), expected);
 }
+
+/// A kernel crashes while another source floods a writer that does not move: everything else is shed, the crash is one
+/// record with all of its lines.
+#[test]
+fn a_crash_in_overload_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let faults = disk.0.clone();
+    let config = SinkConfig { batches_per_queue: 64, ..small(SinkConfig::new(dir.path())) };
+    let sink = Sink::open_on(config, Arc::new(disk)).unwrap();
+    faults.stall.store(true, Ordering::Relaxed);
+    let mut lane = Lane::new(&sink);
+    let flood = |lane: &mut Lane| {
+        for at in 0..10_000 {
+            lane.deliver(2, [format!("<{}>{}", at % 8, "flood ".repeat(10)).as_bytes()]);
+        }
+    };
+    flood(&mut lane);
+    let mut text = vec!["------------[ cut here ]------------".to_owned()];
+    text.extend((0..100).map(|at| format!(" frame_{at}+0x1/0x2")));
+    text.push("---[ end trace 0000000000000000 ]---".to_owned());
+    for (seq, line) in text.iter().enumerate() {
+        lane.deliver(1, [format!("4,{seq},{seq}000,-,caller=C3;{line}\n").as_bytes()]);
+        // What the same kernel says on another cpu meanwhile is protected with it.
+        if seq % 10 == 5 {
+            flood(&mut lane);
+        }
+    }
+    faults.stall.store(false, Ordering::Relaxed);
+    drop(lane);
+    let ledger = sink.stop();
+    assert_settled(&ledger);
+    assert!(ledger.drop_count("shed_emergency") > 0, "nothing but the crash had a place: {ledger}");
+    convert(dir.path());
+    let records = logs(dir.path(), false);
+    let crashes: Vec<_> = records.iter().filter(|record| record["flags"] == "crash").collect();
+    assert_eq!(crashes.len(), 1);
+    assert_eq!((source(crashes[0]), &crashes[0]["parts"]), ("10.0.0.1".to_owned(), &102.into()));
+    assert_eq!(crashes[0]["message"].as_str().unwrap().lines().collect::<Vec<_>>(), text);
+    let lost = sums(&logs(dir.path(), true), "lost_here", source);
+    assert_eq!(lost, [("10.0.0.2".to_owned(), ledger.dropped())].into(), "{ledger}");
+}
