@@ -63,7 +63,7 @@ Exit codes: 0 done, 1 failed at run time, 2 bad usage or config.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
-    Sink(sink::SinkArgs),
+    Sink(Box<sink::SinkArgs>),
     Logs(logs::LogsArgs),
     Send(send::SendArgs),
     Run(run::RunArgs),

@@ -181,7 +181,7 @@ fn one_mistake_each() {
         (format!("{sink}allow = [\"10.0.0.1/8\"]"), "8: sink.allow: found \"10.0.0.1/8\", expected a network like \"10.0.0.0/8\", with no bit set behind its prefix, or a host's address"),
         (format!("{sink}allow = []"), "8: sink.allow: found 0 elements, expected 1 to 1024"),
         (format!("{sink}allow = \"10.0.0.0/8\""), "8: sink.allow: found \"10.0.0.0/8\", expected an array of networks like [\"10.0.0.0/8\"]"),
-        (format!("{sink}outputs = [\"csv\"]"), "8: sink.outputs: found \"csv\", expected \"text\" or \"parquet\""),
+        (format!("{sink}outputs = [\"csv\"]"), "8: sink.outputs: found \"csv\", expected \"text\", \"jsonl\" or \"parquet\""),
         (format!("{sink}[sink.limits]\nbatches_per_queue = 1"), "9: sink.limits.batches_per_queue: found 1, expected a whole number from 2 to 1024"),
         (format!("{sink}cpu = 0\n[engine]\nidle = \"pause\""), "8: sink.cpu: CPU 0 polls and never sleeps, expected another"),
         ("[log]\nlevel = \"loud\"".into(), "6: log.level: found \"loud\", expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\""),

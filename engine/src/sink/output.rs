@@ -21,14 +21,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How rows become bytes.
 pub(super) enum Encoder {
-    Text(TextEncoder, Vec<u8>),
+    Text(Box<TextEncoder>, Vec<u8>),
     #[cfg(feature = "store")]
-    Spool(super::spool::SpoolEncoder),
+    Spool(Box<super::spool::SpoolEncoder>),
 }
 
 impl Encoder {
     pub(super) fn text(config: &TextConfig) -> Encoder {
-        Encoder::Text(TextEncoder::new(config), Vec::new())
+        Encoder::Text(Box::new(TextEncoder::new(config)), Vec::new())
     }
 
     /// Hands the bytes of `batch` to `write`, in the spool with what was lost before. The batch is the same afterwards. `None` if it cannot be

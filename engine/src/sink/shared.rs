@@ -134,14 +134,14 @@ impl Shared {
             resume: None,
         };
         let encoder = super::spool::SpoolEncoder::new().map_err(|error| failed(std::io::Error::other(error)))?;
-        Ok(Output::new(Log::open(setup, checkpoint).map_err(failed)?, Encoder::Spool(encoder)))
+        Ok(Output::new(Log::open(setup, checkpoint).map_err(failed)?, Encoder::Spool(Box::new(encoder))))
     }
 
     /// What a running sink cannot change.
     pub(super) fn check_reload(&self, old: &SinkConfig, new: &SinkConfig) -> Result<(), SinkError> {
         let text_name = |config: &SinkConfig| config.text.as_ref().map(|text| text.file_name.clone());
         // Beside the spool it is a new output.
-        let renamed = !new.primary_is_spool() && text_name(old) != text_name(new);
+        let renamed = !old.primary_is_spool() && !new.primary_is_spool() && text_name(old) != text_name(new);
         let refused = [
             (old.dir != new.dir, "dir"),
             (renamed, "text.file_name"),

@@ -1,6 +1,8 @@
 //! A record's columns by name: what queries print, JSON and CSV name, and templates ask for.
 
-use std::{fmt::Write as _, net::IpAddr};
+#[cfg(feature = "store")]
+use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use super::{Fields, Flags, Record, civil::Utc};
 
@@ -143,6 +145,7 @@ impl Column {
     }
 
     /// Digits of the seconds' fraction of a time: fixed for the receive time, as needed for a sender's.
+    #[cfg(feature = "store")]
     fn write_time(self, utc: Utc, out: &mut String) {
         // Writing to a String cannot fail.
         let _ = if self == Column::Time { write!(out, "{utc:.9}") } else { write!(out, "{utc}") };

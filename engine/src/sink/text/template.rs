@@ -186,7 +186,7 @@ mod tests {
         let syslog = b"<11>1 2026-11-23T14:16:59Z web1 nginx 42 ID7 [a@1 k=\"v w\" e=\"x\"] all\nis \x1b[1mwell\n";
         assert_eq!(
             line("{time} {host} {severity} {message}", syslog),
-            "2026-11-23T14:16:59.000123Z web1 err all\\nis \\x1b[1mwell\\n"
+            "2026-11-23T14:16:59.000123Z web1 err all\\nis \\x1b[1mwell"
         );
         assert_eq!(line("{{{app}}}[{pid}] {msgid} {facility} {format} {parts}", syslog), "{nginx}[42] ID7 1 rfc5424 1");
         assert_eq!(
@@ -213,7 +213,7 @@ mod tests {
             ("plain", "at character 1: no value in it"),
             ("é {hots}", "at character 4: unknown `hots`, did you mean `host`?"),
             ("{time} {}", "at character 9: unknown ``, expected one of time, "),
-            ("{field.}", "at character 2: unknown `field.`, expected one of time,"),
+            ("{field.}", "at character 2: unknown `field.`, did you mean `fields`?"),
             ("{time", "at character 1: a `{` without its `}`"),
             ("{time {host}", "at character 1: a `{` without its `}`"),
             ("{host} }", "at character 8: a `}` without its `{`"),
