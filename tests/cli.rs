@@ -8,6 +8,8 @@ mod config;
 mod demo;
 #[path = "cli/outputs.rs"]
 mod outputs;
+#[path = "cli/readme.rs"]
+mod readme;
 #[path = "cli/reload.rs"]
 mod reload;
 #[path = "cli/restart.rs"]

@@ -8,7 +8,7 @@ set -euo pipefail
 # The drivers (librte-net-*) come with dpdk; libclang is for bindgen.
 build=(gcc libc6-dev make pkg-config dpdk libdpdk-dev libclang-dev)
 # ip (namespaces, TAP, veth), ping, logger, nsenter and setpriv, a look at frames.
-# rsyslogd sends to the sink; python with venv reads Parquet back (pyarrow from PyPI).
+# rsyslogd sends to the sink; python with venv reads Parquet back (pyarrow, DuckDB, polars from PyPI).
 test=(iproute2 iputils-ping bsdutils util-linux tcpdump rsyslog python3-venv)
 # testpmd, to compare with.
 bench=(dpdk-dev)

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "parquet-readback"
 
 
-PACKAGES = {"pyarrow": "pyarrow==22.0.0", "xxhash": "xxhash==4.1.0"}
+PACKAGES = {"pyarrow": "pyarrow==22.0.0", "xxhash": "xxhash==4.1.0", "duckdb": "duckdb==1.4.4", "polars": "polars==1.35.2", "pytz": "pytz==2025.2"}
 
 
 def in_venv(*more):

@@ -45,7 +45,7 @@ fn capture(dir: &Path, payloads: &[(u16, Vec<u8>)]) -> PathBuf {
 }
 
 /// `netpoll sink` with `args`, until it has had all of `payloads`.
-fn sink(dir: &Path, payloads: &[(u16, Vec<u8>)], args: &[&str]) -> Run {
+pub fn sink(dir: &Path, payloads: &[(u16, Vec<u8>)], args: &[&str]) -> Run {
     let vdev = format!("net_pcap0,rx_pcap={}", capture(dir, payloads).display());
     let (out, count) = (dir.join("out"), payloads.len().to_string());
     let always = ["sink", "--vdev", &vdev, "--listen", "1-65535", "--stats", "0", "--duration", "60"];
