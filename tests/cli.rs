@@ -10,6 +10,8 @@ mod demo;
 mod outputs;
 #[path = "cli/readme.rs"]
 mod readme;
+#[path = "cli/pktgen.rs"]
+mod pktgen;
 #[path = "cli/reload.rs"]
 mod reload;
 #[path = "cli/restart.rs"]

@@ -2,7 +2,7 @@
 
 use super::support::*;
 
-const COMMANDS: [&str; 6] = ["demo", "sink", "send", "run", "ports", "check"];
+const COMMANDS: [&str; 7] = ["demo", "sink", "send", "pktgen", "run", "ports", "check"];
 
 #[test]
 fn help_shows_an_example_of_each_command() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod: parse, start the log, run one command, map its error to an exit code
-//! check ports demo sink logs send run one file a command
+//! check ports demo sink logs send run one file a command; pktgen/ a folder
 //! machine port moment store           what was typed -> EAL, ports, clients
 //! feed                                lines read -> clients that send them
 //! ledger status out log stop          what is told, and when to end
@@ -22,6 +22,7 @@ mod machine;
 mod moment;
 mod out;
 mod pace;
+mod pktgen;
 mod port;
 mod ports;
 mod run;
@@ -52,6 +53,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   netpoll demo                          see it work: no root, no NIC, no hugepages
+  netpoll pktgen                        send at a rate, measure loss and latency: the same
   netpoll ports                         what DPDK sees on this machine
   netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs
   netpoll logs --dir logs --since 10m   what a sink with --output parquet has stored
@@ -66,6 +68,7 @@ enum Command {
     Sink(Box<sink::SinkArgs>),
     Logs(logs::LogsArgs),
     Send(send::SendArgs),
+    Pktgen(pktgen::PktgenArgs),
     Run(run::RunArgs),
     Ports(ports::PortsArgs),
     Check(check::CheckArgs),
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Sink(args) => sink::run(&args, &cli.log, out),
         Command::Logs(args) => logs::run(&args, &cli.log),
         Command::Send(args) => send::run(&args, &cli.log, out),
+        Command::Pktgen(args) => pktgen::run(&args, &cli.log, out),
         Command::Run(args) => run::run(&args, &cli.log, &mut out),
         Command::Ports(args) => ports::run(&args, &cli.log, out),
         Command::Check(args) => check::run(&args, &cli.log, out),

@@ -1,6 +1,6 @@
 //! `--vdev`, `--device`, `--ip`: one port.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use clap::Args;
 use netpoll::{
@@ -11,7 +11,7 @@ use netpoll::{
     netpoll::{Port, PortOptions},
 };
 
-use super::exit::Usage;
+use super::{exit::Usage, stop::Stop};
 
 /// The port of a command that has one.
 #[derive(Args, Debug)]
@@ -48,7 +48,8 @@ pub(super) fn vdev(text: &str) -> Result<Device, &'static str> {
     Device::parse(text).filter(|device| matches!(device, Device::Vdev { .. })).ok_or(VDEV)
 }
 
-fn pci(text: &str) -> Result<Device, &'static str> {
+/// A NIC.
+pub(super) fn pci(text: &str) -> Result<Device, &'static str> {
     Device::parse(text).filter(|device| matches!(device, Device::Pci { .. })).ok_or(PCI)
 }
 
@@ -58,7 +59,8 @@ fn name(text: &str) -> Result<String, &'static str> {
     fits.then(|| text.to_owned()).ok_or("expected 1 to 32 letters, digits, '_', '-' or '.'")
 }
 
-fn net(text: &str) -> Result<Ipv4Net, &'static str> {
+/// A host and its network.
+pub(super) fn net(text: &str) -> Result<Ipv4Net, &'static str> {
     Ipv4Net::parse(text).ok_or("expected a host's IPv4 address with a prefix length like `10.99.0.1/24`")
 }
 
@@ -127,4 +129,19 @@ pub(super) fn attach(
         Err(DpdkError::NoSuchPort { .. }) => engine.attach(&device.to_string(), setup, options, lcores),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Longest wait for the link.
+const LINK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Waits until the link is up: a frame that is submitted before is refused.
+pub(super) fn wait_for_link(port: &Port, stop: &Stop) -> anyhow::Result<()> {
+    let step = Duration::from_millis(10);
+    let steps = LINK_LIMIT.as_millis() / step.as_millis();
+    for _ in 0..steps {
+        if port.is_up() || stop.wait(step) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("port {}: its link is down; connect its other side and try again", port.name())
 }

@@ -85,8 +85,6 @@ const MOST_TARGETS: usize = 16;
 const RING_FRAMES: usize = 512;
 /// Longest wait of a client for room in its ring; a stop signal must not wait longer.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(50);
-/// Longest wait for the link.
-const LINK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A target that suits the port.
 struct Checked {
@@ -116,7 +114,7 @@ pub(super) fn run(args: &SendArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
         check_dev(checked.target.dev.as_ref(), &port)?;
         senders.push(clients_of(args, checked, number, &port)?);
     }
-    wait_for_link(&port, &stop)?;
+    port::wait_for_link(&port, &stop)?;
     let limits = Limits { rate: args.rate, count: args.count, forever: false };
     let feed = Feed::start(inputs, senders, limits, &stop).context("cannot start a thread")?;
     session.wait(&stop, None, None, out, || feed.is_finished());
@@ -199,18 +197,6 @@ fn clients_of(args: &SendArgs, checked: &Checked, number: usize, port: &Arc<Port
         Ok(Sender { client: port.setup(options)?, port: port.clone(), style, waits: Some(RING_FRAMES), cpu: None })
     };
     (0..args.clients).map(sender).collect()
-}
-
-/// A frame that is submitted while the link is down is refused.
-fn wait_for_link(port: &Port, stop: &Stop) -> anyhow::Result<()> {
-    let step = Duration::from_millis(10);
-    let steps = LINK_LIMIT.as_millis() / step.as_millis();
-    for _ in 0..steps {
-        if port.is_up() || stop.wait(step) {
-            return Ok(());
-        }
-    }
-    bail!("port {}: its link is down; connect its other side and try again", port.name())
 }
 
 fn inputs(files: &[PathBuf]) -> anyhow::Result<Vec<Input>> {

@@ -60,6 +60,14 @@ impl Progress {
         self.next = Instant::now() + interval;
     }
 
+    /// Tells something for good, above the live line.
+    pub(super) fn tell(&self, text: &str, value: Value) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => self.out.progress(text, value),
+        }
+    }
+
     /// Makes way for the result.
     pub(super) fn finish(self) {
         if let Some(bar) = self.bar {
