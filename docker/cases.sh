@@ -3,7 +3,7 @@
 # Everything that a container can be denied.
 locked=(--read-only --cap-drop ALL --security-opt no-new-privileges --network none)
 
-cases=(image net_null demo sink appliance)
+cases=(image net_null demo pktgen sink appliance)
 case_pids=()
 
 # All at once: they share nothing but the daemon, and none of them measures time.
@@ -74,6 +74,25 @@ case_net_null() {
 # What `netpoll` says in JSON, one object a line, is in $2: the jq expression $1 holds for its ledger.
 ledger() { jq -es "map(select(.event? == \"ledger\")) | length == 1 and all($1)" "$2"; }
 balanced='.balanced and ([.. | objects | select(has("balanced"))] | length > 3 and all(.balanced)) and .mbufs.outstanding == 0'
+
+# `netpoll pktgen` in the image, as locked down: what it sends over rings arrives, each frame once; net_null takes all.
+case_pktgen() {
+    local out=$work/pktgen status=0
+    "$docker" run --rm --name "$name-pktgen" "${locked[@]}" "$image" --log-format json pktgen --rate 20k --count 20000 \
+        --size imix --clients 8 >"$out" 2>"$out.err" || status=$?
+    expect 'exit code 0' [ "$status" -eq 0 ]
+    expect 'a balanced ledger' ledger "$balanced" "$out"
+    expect 'every frame received, none lost or twice' jq -es 'map(select(.event == "result"))[0].received |
+        .frames == 20000 and .lost == 0 and .duplicates == 0 and .streams == 8 and .latency.count == 20000' "$out"
+    status=0
+    "$docker" run --rm --name "$name-pktgen-null" "${locked[@]}" "$image" --log-format json pktgen \
+        --vdev net_null0,no-rx=1 --no-huge --rate max --count 100000 >"$out.null" 2>>"$out.err" || status=$?
+    expect 'exit code 0 on net_null' [ "$status" -eq 0 ]
+    expect 'a balanced ledger on net_null' ledger "$balanced" "$out.null"
+    expect 'net_null took every frame' jq -es 'map(select(.event == "result"))[0].sent.frames == 100000' "$out.null"
+    note='20000 frames over rings, 100000 into net_null'
+    [ "$failed" -eq 0 ] || show "$out" "$out.null" "$out.err"
+}
 
 # The demo: clients, rings, sink, files in the only place that can be written.
 case_demo() {

@@ -74,7 +74,7 @@ pub(super) fn run(args: &PktgenArgs, log: &LogArgs, out: Out) -> anyhow::Result<
     let result = if args.find_ndr {
         ndr::find(args, &plan, &ends, &mut books, &stop, out).map(|outcome| outcome.and_then(latency))
     } else {
-        one(&plan, limit, &ends, &mut books, &stop, out).map(|outcome| latency(outcome))
+        one(&plan, limit, &ends, &mut books, &stop, out).map(latency)
     };
     let closed = engine.stop()?;
     let balanced = books.ledger(&ends, &closed).print(out);

@@ -6,12 +6,16 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
-    super::{exit::Usage, ledger::Ledger, out::Out, session, stop::Stop},
+    super::{exit::Usage, ledger::Ledger, out::Out, stop::Stop},
     PktgenArgs, books,
     receiver::{Receiving, Wanted},
     report,
     trial::{Ends, RESIDUAL},
 };
+
+/// Between two looks, and between two lines that say how it is going.
+const STEP: Duration = Duration::from_millis(20);
+const STATUS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: &PktgenArgs, out: Out) -> anyhow::Result<()> {
     if !args.ports.named().0 {
@@ -33,23 +37,7 @@ pub(super) fn run(args: &PktgenArgs, out: Out) -> anyhow::Result<()> {
     let text = format!("ready: port {name} ({driver}) {mac}, receiving");
     out.event("ready", text, json!({"port": name, "driver": driver, "mac": mac.to_string()}));
 
-    let start = Instant::now();
-    let (mut last, mut since) = (0, Instant::now());
-    let done = || {
-        let stats = receiving.stats();
-        if stats.delivered() != last {
-            (last, since) = (stats.delivered(), Instant::now());
-        }
-        let Some(count) = args.count else { return false };
-        stats.received >= count || stats.received > 0 && since.elapsed() >= RESIDUAL
-    };
-    let status = || {
-        let (stats, seconds) = (receiving.stats(), start.elapsed().as_secs_f64());
-        let text = format!("{seconds:4.1} s  {:>10} received  {} duplicates", stats.received, stats.duplicates);
-        let value = json!({"seconds": seconds, "received": stats.received, "duplicates": stats.duplicates});
-        out.progress(text, value);
-    };
-    session::wait(&stop, Some(Duration::from_secs(1)), args.duration, done, status);
+    wait(args, &receiving, &stop, out);
 
     let received = receiving.finish(ends.as_deref())?;
     let lost = args.count.map(|count| (received.missing(), count));
@@ -65,4 +53,27 @@ pub(super) fn run(args: &PktgenArgs, out: Out) -> anyhow::Result<()> {
     let balanced = ledger.print(out);
     args.write_hgrm(Some(&received.latency).filter(|latency| latency.count() > 0))?;
     balanced
+}
+
+/// Until the end is asked for, the time is over, or all has come that will; says how it is going.
+fn wait(args: &PktgenArgs, receiving: &Receiving, stop: &Stop, out: Out) {
+    let start = Instant::now();
+    let (mut last, mut since, mut told) = (0, start, start);
+    while args.duration.is_none_or(|limit| start.elapsed() < limit) && !stop.wait(STEP) {
+        let stats = receiving.stats();
+        if stats.delivered() != last {
+            (last, since) = (stats.delivered(), Instant::now());
+        }
+        let over = stats.received > 0 && since.elapsed() >= RESIDUAL;
+        if args.count.is_some_and(|count| stats.received >= count || over) {
+            return;
+        }
+        if told.elapsed() >= STATUS {
+            told = Instant::now();
+            let seconds = start.elapsed().as_secs_f64();
+            let text = format!("{seconds:4.1} s  {:>10} received  {} duplicates", stats.received, stats.duplicates);
+            let value = json!({"seconds": seconds, "received": stats.received, "duplicates": stats.duplicates});
+            out.progress(text, value);
+        }
+    }
 }

@@ -134,7 +134,7 @@ impl Worker {
             }
             self.sent_batch(batch as u64, late);
         }
-        self.complete = self.left == 0 || self.schedule.is_complete(units(number));
+        self.complete = self.left == 0 || stop.asked() || self.schedule.is_complete(units(number));
     }
 
     /// Frames of a file, at the load.
@@ -153,7 +153,7 @@ impl Worker {
             }
             self.sent_batch(batch, late);
         }
-        self.complete = self.left == 0 || self.schedule.is_complete(units(self));
+        self.complete = self.left == 0 || stop.asked() || self.schedule.is_complete(units(self));
     }
 
     /// Frames of a file, at its own times.
