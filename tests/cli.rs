@@ -8,10 +8,10 @@ mod config;
 mod demo;
 #[path = "cli/outputs.rs"]
 mod outputs;
-#[path = "cli/readme.rs"]
-mod readme;
 #[path = "cli/pktgen.rs"]
 mod pktgen;
+#[path = "cli/readme.rs"]
+mod readme;
 #[path = "cli/reload.rs"]
 mod reload;
 #[path = "cli/restart.rs"]

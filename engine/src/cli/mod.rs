@@ -68,7 +68,7 @@ enum Command {
     Sink(Box<sink::SinkArgs>),
     Logs(logs::LogsArgs),
     Send(send::SendArgs),
-    Pktgen(pktgen::PktgenArgs),
+    Pktgen(Box<pktgen::PktgenArgs>),
     Run(run::RunArgs),
     Ports(ports::PortsArgs),
     Check(check::CheckArgs),
