@@ -3,6 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -69,9 +70,10 @@ impl Ring {
         self.clients[client].write_all(lines.as_bytes()).unwrap();
     }
 
-    /// The FIFO of `client`, for another thread to write to.
-    pub fn fifo(&self, client: usize) -> fs::File {
-        self.clients[client].try_clone().unwrap()
+    /// The FIFO of `client`, for another thread to write to; a write that would have to wait fails.
+    pub fn fifo_without_waiting(&self, client: usize) -> fs::File {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        OpenOptions::new().write(true).custom_flags(flags).open(fifo(&self.dir, PORTS[client])).unwrap()
     }
 
     /// Another `[[sink]]`, and SIGHUP; what is said of it.

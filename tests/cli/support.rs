@@ -179,7 +179,7 @@ fn piped(command: &mut Command) -> Child {
 /// Waits until `condition` holds; a test that waits this long has failed.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(30);
+    let limit = Instant::now() + Duration::from_secs(120);
     while !condition() {
         assert!(Instant::now() < limit, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
