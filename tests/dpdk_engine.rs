@@ -208,6 +208,30 @@ fn ports_come_and_go_while_the_others_run() {
     detach([ours, peer]);
 }
 
+/// The same device again, under the same name, from another thread than the first: clients, hook and ledger start anew.
+#[test]
+fn a_device_is_removed_and_put_back_under_its_own_name() {
+    let [ours, peer] = pair("steady");
+    let recorder = Recorder::default();
+    let rx = peer.setup_rx(ClientOptions::new("rx"), RxFilter::default(), recorder.factory()).unwrap();
+    let mut tx = ours.setup(ClientOptions::new("tx").remote(PEER_IP, 514)).unwrap();
+    for round in 1..=5 {
+        let options = PortOptions::new("plug0").ip([10, 99, 2, 1].into(), 24);
+        let device = "net_null_plug,size=64,copy=1";
+        let guest = engine().attach(device, &PortSetup::default(), options, &[]).unwrap();
+        let client = guest.setup(ClientOptions::new("guest").remote(PEER_IP, 514)).unwrap();
+        // net_null receives without end: it is in the middle of it when it is pulled.
+        wait_for("frames", || guest.stats().queue.received > 1000);
+        tx.send(b"meanwhile").unwrap();
+        assert_eq!(client.cleanup().unwrap().queued, 0);
+        std::thread::spawn(move || detach([guest])).join().unwrap();
+        wait_for("the line of the port that stayed", || recorder.0.lock().unwrap().len() == round);
+    }
+    assert_eq!(engine().stopped_lcore(), None);
+    drop((rx, tx));
+    detach([ours, peer]);
+}
+
 #[test]
 fn several_queues_each_with_its_own_context_and_clients_spread_over_them() {
     let setup = PortSetup { queues: 2, ..PortSetup::default() };

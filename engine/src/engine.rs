@@ -196,6 +196,11 @@ impl Engine {
         self.state().ports.iter().map(|running| running.port.clone()).collect()
     }
 
+    /// An lcore whose poll loop has ended though nobody asked it to: a bug below it panicked. Its ports are deaf from then on.
+    pub fn stopped_lcore(&self) -> Option<LcoreId> {
+        self.state().workers.iter().find(|worker| worker.job.is_finished()).map(|worker| worker.lcore)
+    }
+
     /// What the device of a port says of itself, and the lcores that poll its queues.
     pub fn device(&self, port: &Port) -> Option<(PortInfo, Vec<LcoreId>)> {
         let state = self.state();

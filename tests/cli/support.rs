@@ -103,7 +103,7 @@ impl Running {
         self.until_line(start, |line| line.starts_with(start))
     }
 
-    /// Reads until a line of standard output is `wanted`; `what` it is.
+    /// Reads until `wanted` holds for a line of standard output; `what` is for the message if none comes.
     #[track_caller]
     pub fn until_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         loop {

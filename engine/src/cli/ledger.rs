@@ -68,6 +68,10 @@ impl Ledger {
     pub(super) fn mbufs(&mut self, ports: &[ClosedPort]) {
         let count: u64 = ports.iter().flat_map(ClosedPort::pools).map(|pool| u64::from(pool.count)).sum();
         let out: u64 = ports.iter().map(ClosedPort::outstanding).sum();
+        self.mbufs_back(count, out);
+    }
+
+    fn mbufs_back(&mut self, count: u64, out: u64) {
         let balanced = out == 0;
         let verdict = if balanced {
             format!("mbufs out = mbufs back (all {count} are in their pools)")
@@ -201,4 +205,22 @@ pub(super) fn nonzero<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Value
 /// What a sum of clients lost: everything that was submitted and neither sent nor still queued.
 pub(super) fn lost(stats: &ClientStats) -> u64 {
     stats.submit.submitted - stats.sent.sent - stats.queued
+}
+
+#[cfg(test)]
+mod tests {
+    use netpoll::config::LogFormat;
+
+    use super::*;
+
+    #[test]
+    fn an_mbuf_that_did_not_come_back_is_an_error() {
+        let mut ledger = Ledger::default();
+        ledger.mbufs_back(4096, 0);
+        ledger.print(Out::new(LogFormat::Json)).expect("balanced");
+        let mut ledger = Ledger::default();
+        ledger.mbufs_back(4096, 3);
+        let error = ledger.print(Out::new(LogFormat::Json)).expect_err("three are missing").to_string();
+        assert!(error.contains("3 of 4096 mbufs did not come back"), "{error}");
+    }
 }

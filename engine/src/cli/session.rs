@@ -157,7 +157,7 @@ impl Session {
             stored.push((port, before, sink.stop(), out, store));
         }
         // The ports are free again before the last conversion, which may take seconds.
-        let closed = engine.stop()?;
+        let stopped = engine.stop();
         let mut incomplete = None;
         for port in &ports {
             let stats = port.stats();
@@ -177,8 +177,12 @@ impl Session {
                 }
             }
         }
-        ledger.mbufs(&closed);
+        // Where a poll loop panicked the rest is told all the same.
+        if let Ok(closed) = &stopped {
+            ledger.mbufs(closed);
+        }
         let balanced = ledger.print(out);
+        stopped?;
         incomplete.map_or(balanced, Err)
     }
 }
@@ -227,6 +231,10 @@ impl Session {
             turn = (turn + 1) % 10;
             if turn == 0 {
                 self.note_missed();
+                if let Some(lcore) = self.engine.stopped_lcore() {
+                    tracing::error!("lcore {lcore} has stopped polling: ending");
+                    break;
+                }
             }
             if let (Some(at), Some(interval)) = (next, interval)
                 && Instant::now() >= at

@@ -181,3 +181,50 @@ fn one_screaming_source_does_not_starve_the_others() {
     assert!(fair_share > 10_000, "source 1 was too slow to be shed: {ledger}");
     assert_eq!(quiet, 900, "{quiet} of 900 quiet lines stored; {ledger}");
 }
+
+/// The whole way: a port whose sink cannot write at all answers ARP in the very poll in which it is asked.
+#[test]
+fn a_disk_that_stalls_does_not_delay_arp() {
+    use crate::{
+        LcoreId, PortId,
+        netpoll::{ClientOptions, Port, PortOptions, RxFilter},
+        port::memory::MemoryPort,
+        wire::{
+            arp::Arp,
+            template::{UdpFlow, UdpTemplate},
+        },
+    };
+    let _lcore = LcoreId(120).enter();
+    let dir = tempfile::tempdir().unwrap();
+    let (sink, brake) = stalled(dir.path(), config(ShedPolicy::default()));
+    let (us, peer) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    let (us_ip, peer_ip) = (Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2));
+    let (io, wire) = MemoryPort::new(us, 256, 1024);
+    let port = Port::new(PortId(0), PortOptions::new("mem0").ip(us_ip, 24), vec![io]);
+    let np = port.setup_rx(ClientOptions::new("sink").ring_frames(1), RxFilter::default(), sink.hooks()).unwrap();
+    while wire.take().is_some() {}
+    let flow = UdpFlow { src_mac: peer, dst_mac: us, src_ip: peer_ip, dst_ip: us_ip, src_port: 4000, dst_port: 514 };
+    let mut frame = vec![0; 100];
+    UdpTemplate::new(&flow).emit(&mut frame, b"<14>a line that nobody can write", 1).unwrap();
+    let mut request = vec![0; 60];
+    Arp::request(peer, peer_ip, us_ip).emit_frame(&mut request, MacAddr::BROADCAST).unwrap();
+    let rounds = 500;
+    for _ in 0..rounds {
+        (0..31).for_each(|_| assert!(wire.inject(&frame)));
+        assert!(wire.inject(&request));
+        assert!(np.poll(32).is_some_and(|work| work >= 32));
+        assert_eq!(wire.take().map(|reply| reply[21]), Some(2), "a reply, at once");
+    }
+    let stats = port.stats();
+    assert_eq!((stats.queue.delivered, stats.queue.arp_answered), (31 * rounds, rounds));
+    let ledger = sink.ledger();
+    assert_eq!(ledger.stored, 0, "it did stall");
+    assert!(ledger.dropped() > 31 * rounds / 2, "{ledger}");
+    np.cleanup().unwrap();
+    brake.release();
+    let ledger = sink.stop();
+    assert_settled(&ledger);
+    assert_eq!(ledger.delivered, 31 * rounds);
+    while wire.take_buf().is_some() {}
+    assert_eq!(wire.pool().outstanding(), 0, "mbufs out = mbufs back");
+}
