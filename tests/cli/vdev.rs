@@ -133,9 +133,13 @@ fn a_tap_device_delivers_the_kernels_lines_to_the_file() {
     for number in 0..100 {
         inside(&["logger", "-d", "-n", "10.99.0.1", "-P", "514", "-t", "test", &format!("line {number} ")]);
         if number == 0 {
-            let neighbours = inside(&["ip", "neigh", "show", "10.99.0.1"]);
+            // The line is sent once the answer is there, which `logger` does not wait for.
             let mac = ready.split_whitespace().nth(4).unwrap();
-            assert!(neighbours.contains(mac), "{neighbours} has {mac}");
+            let limit = Instant::now() + Duration::from_secs(20);
+            while !inside(&["ip", "neigh", "show", "10.99.0.1"]).contains(mac) {
+                assert!(Instant::now() < limit, "no {mac} among the neighbours");
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
     let run = running.end().ends(0).balances();
