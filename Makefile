@@ -76,6 +76,12 @@ FUZZ_TARGETS ?= frame netconsole syslog options config spool
 fuzz: ## fuzzes each target for FUZZ_SECONDS; tests/fuzz/README.md
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
+# SECONDS and SEED from the command line only: bash has a SECONDS of its own.
+soak_seconds := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
+.PHONY: soak
+soak: ## traffic, reloads and faults at random: SECONDS=600 SEED=a number (default: another one each time)
+	SOAK_SECONDS=$(soak_seconds) SOAK_SEED=$(or $(SEED),$$RANDOM) cargo test -p netpoll --locked --test soak
+
 .PHONY: bench
 bench: ## every comparison with dpdk-testpmd; results in bench/runs
 	bench/compare.py

@@ -20,6 +20,8 @@ mod reload;
 mod restart;
 #[path = "cli/ring.rs"]
 mod ring;
+#[path = "cli/sandbox.rs"]
+mod sandbox;
 #[path = "cli/signals.rs"]
 mod signals;
 #[path = "cli/strangers.rs"]

@@ -9,7 +9,8 @@ set -euo pipefail
 build=(gcc libc6-dev make pkg-config dpdk libdpdk-dev libclang-dev)
 # ip (namespaces, TAP, veth), ping, logger, nsenter and setpriv, a look at frames.
 # rsyslogd sends to the sink; python with venv reads Parquet back (pyarrow, DuckDB, polars from PyPI).
-test=(iproute2 iputils-ping bsdutils util-linux tcpdump rsyslog python3-venv)
+# systemd-analyze reads the unit.
+test=(iproute2 iputils-ping bsdutils util-linux tcpdump rsyslog python3-venv systemd)
 # testpmd, to compare with.
 bench=(dpdk-dev)
 

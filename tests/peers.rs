@@ -8,6 +8,8 @@
 mod peer;
 
 use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     time::{Duration, Instant},
 };
@@ -16,7 +18,13 @@ use peer::{Namespace, Sink, count, is_root, run, written};
 
 /// What every peer does: ARP resolution, logger in both formats, a plain socket.
 fn exchange(sink: Sink, peer: &Namespace, mac: &str, out: &Path) {
+    exchange_as(sink, peer, mac, out, (0, 0));
+}
+
+/// The same, with each thread of the sink having that user and these capabilities.
+fn exchange_as(sink: Sink, peer: &Namespace, mac: &str, out: &Path, (uid, capabilities): (u32, u64)) {
     const PLAIN: usize = 500;
+    sink.is_confined(uid, capabilities);
     // ARP first: the kernel asks, and takes our MAC into its neighbour table.
     peer.run("ping -c 2 -i 0.2 -W 2 10.99.0.1");
     let neighbours = peer.run("ip neigh show 10.99.0.1");
@@ -39,7 +47,7 @@ fn exchange(sink: Sink, peer: &Namespace, mac: &str, out: &Path) {
     let lines = written(out);
     for n in 1..=PLAIN {
         let wanted = format!("plain line {n}");
-        assert_eq!(lines.lines().filter(|line| line.ends_with(&wanted)).count(), 1, "{wanted}");
+        assert_eq!(lines.lines().filter(|line| line.ends_with(&wanted)).count(), 1, "{wanted}: {said}");
     }
     for format in ["--rfc3164", "--rfc5424"] {
         let wanted = format!("line-by-logger{format}");
@@ -111,5 +119,57 @@ fn veth_by_af_xdp() {
     let (ours, peer, mac) = veth("xdp");
     let out = tempfile::tempdir().unwrap();
     let sink = Sink::start(Some(&ours), &["--no-huge"], "net_af_xdp0,iface=np0", out.path());
-    exchange(sink, &peer, &mac, out.path());
+    exchange_as(sink, &peer, &mac, out.path(), (0, XDP_CAPABILITIES));
+    assert!(!has_program(&ours), "its program is off the interface");
+}
+
+/// What it takes to take the program off the interface at the end: dac_read_search, net_admin, sys_admin, bpf.
+const XDP_CAPABILITIES: u64 = 1 << 2 | 1 << 12 | 1 << 21 | 1 << 39;
+
+fn has_program(namespace: &Namespace) -> bool {
+    namespace.run("ip -d link show np0").contains("prog/xdp")
+}
+
+/// An unprivileged user once the port runs, and the port works and closes as root's does.
+#[test]
+fn every_kind_of_port_as_nobody() {
+    const NOBODY: u32 = 65534;
+    if !is_root("every_kind_of_port_as_nobody", "network namespaces") {
+        return;
+    }
+    let arguments = ["--no-huge", "--user", "65534"];
+    for (name, vdev, capabilities) in [
+        ("tapu", "net_tap0,iface=np0", 0),
+        ("afpu", "net_af_packet0,iface=np0", 0),
+        ("xdpu", "net_af_xdp0,iface=np0", XDP_CAPABILITIES),
+    ] {
+        let (ours, peer, mac) = veth(name);
+        let out = open_folder();
+        // Made by the program, and given to the user.
+        let out = out.path().join("out");
+        if vdev.starts_with("net_tap") {
+            ours.run("ip link del np0");
+            let sink = Sink::start(Some(&ours), &arguments, vdev, &out);
+            ours.run("ip addr add 10.99.0.2/24 dev np0");
+            ours.run("ip link set np0 up");
+            let mac = sink.ready.split_whitespace().find(|word| word.matches(':').count() == 5).unwrap().to_string();
+            exchange_as(sink, &ours, &mac, &out, (NOBODY, capabilities));
+            assert!(!ours.run("ip link show").contains("np0"), "the interface is gone");
+        } else {
+            let sink = Sink::start(Some(&ours), &arguments, vdev, &out);
+            assert_eq!(has_program(&ours), capabilities != 0);
+            exchange_as(sink, &peer, &mac, &out, (NOBODY, capabilities));
+            assert!(!has_program(&ours), "its program is off the interface");
+        }
+        for entry in fs::read_dir(&out).unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().uid(), NOBODY);
+        }
+    }
+}
+
+/// A temporary folder that others may look into.
+fn open_folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    dir
 }

@@ -42,6 +42,8 @@ pub mod engine;
 pub mod ids;
 pub mod netpoll;
 pub mod port;
+#[cfg(feature = "dpdk")]
+pub mod sandbox;
 pub mod sink;
 mod sync;
 pub mod wire;

@@ -85,6 +85,25 @@ impl Sink {
     }
 }
 
+impl Sink {
+    /// Every thread is restricted: it has these capabilities, this user, a filter, and gains no privileges.
+    pub fn is_confined(&self, uid: u32, capabilities: u64) {
+        let mut threads = 0;
+        for entry in fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap() {
+            // A thread may have ended since.
+            let Ok(status) = fs::read_to_string(entry.unwrap().path().join("status")) else { continue };
+            let uids = format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}");
+            let (effective, permitted) =
+                (format!("CapEff:\t{capabilities:016x}"), format!("CapPrm:\t{capabilities:016x}"));
+            for wanted in [uids.as_str(), &effective, &permitted, "NoNewPrivs:\t1", "Seccomp:\t2"] {
+                assert!(status.lines().any(|line| line == wanted), "{wanted:?} in\n{status}");
+            }
+            threads += 1;
+        }
+        assert!(threads >= 5, "main, signals, interrupts, poll loop, writer: {threads}");
+    }
+}
+
 impl Drop for Sink {
     fn drop(&mut self) {
         // A test that failed half-way leaves nothing running.

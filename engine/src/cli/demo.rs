@@ -34,6 +34,7 @@ use super::{
     out::Out,
     pace::{Pace, Rate, room},
     port,
+    sandbox::SandboxArgs,
     status::Progress,
     stop::Stop,
     store::{self, Keep, Store},
@@ -64,6 +65,8 @@ pub(super) struct DemoArgs {
     parquet: bool,
     #[command(flatten)]
     idle: IdleArgs,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -140,9 +143,6 @@ impl Demo {
         }
         let keep = Keep { bytes: None, age: None };
         let store = args.parquet.then(|| store::config(dir, None, keep, config.min_free_bytes));
-        let sink = Sink::open(config)?;
-        let before = (sink.ledger(), lines::written(dir)?);
-        let store = store.map(|config| Store::start(config, &before.0)).transpose()?;
         let frames = usize::from(args.clients) * args.ring_frames() + RING_FRAMES as usize;
         let setup = port::setup(1, frames);
         let eal = args.machine.own_eal(2, 2 * port::megabytes(&setup));
@@ -150,6 +150,10 @@ impl Demo {
         let options = [("demo0", 2), ("demo1", 1)];
         let options = options.map(|(name, host)| PortOptions::new(name).ip([10, 99, 0, host].into(), 24));
         let ports = engine.ring_pair(RING_FRAMES, &setup, options)?;
+        args.sandbox.apply(&engine, [dir.to_owned()], [])?;
+        let sink = Sink::open(config)?;
+        let before = (sink.ledger(), lines::written(dir)?);
+        let store = store.map(|config| Store::start(config, &before.0)).transpose()?;
         let filter =
             RxFilter { local_ports: [SYSLOG_PORT, NETCONSOLE_PORT].into_iter().collect(), ..RxFilter::default() };
         let rx = ports[1].setup_rx(ClientOptions::new("sink").ring_frames(1), filter, sink.hooks())?;

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use netpoll::{
-    config::ConfigError, dpdk::DpdkError, engine::EngineError, netpoll::options::OptionsError, sink::SinkError,
+    config::ConfigError, dpdk::DpdkError, engine::EngineError, netpoll::options::OptionsError, sandbox::SandboxError,
+    sink::SinkError,
 };
 
 const FAILED: u8 = 1;
@@ -39,7 +40,9 @@ fn is_usage(error: &(dyn std::error::Error + 'static)) -> bool {
     };
     // It does not get better by trying again.
     let reserve = matches!(error.downcast_ref::<SinkError>(), Some(SinkError::DiskTooSmall { .. }));
+    let user = matches!(error.downcast_ref(), Some(SandboxError::Unknown { .. } | SandboxError::Become { .. }));
     reserve
+        || user
         || dpdk.is_some_and(typed_wrong)
         || error.is::<Usage>()
         || error.is::<ConfigError>()

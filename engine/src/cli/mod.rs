@@ -3,7 +3,7 @@
 //! ```text
 //! mod: parse, start the log, run one command, map its error to an exit code
 //! check ports demo sink logs send run one file a command; pktgen/ a folder
-//! machine port moment store           what was typed -> EAL, ports, clients
+//! machine port moment sandbox store   what was typed -> EAL, ports, clients
 //! feed                                lines read -> clients that send them
 //! ledger status out log stop          what is told, and when to end
 //! ```
@@ -26,6 +26,7 @@ mod pktgen;
 mod port;
 mod ports;
 mod run;
+mod sandbox;
 mod send;
 mod session;
 mod sink;

@@ -28,6 +28,7 @@ use super::{
     out::Out,
     pace::Rate,
     port,
+    sandbox::SandboxArgs,
     session::Session,
     stop::{Hangup, Stop},
     store::{self, Keep},
@@ -50,6 +51,8 @@ pub(super) struct RunArgs {
     /// The TOML file.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     /// For DPDK, passed on after those of the file
     #[arg(last = true, value_name = "EAL ARGUMENTS")]
     eal: Vec<String>,
@@ -66,6 +69,11 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
     let hangup = Hangup::install().context("cannot handle signals")?;
     let engine = Engine::start(engine_config(&plan, &args.eal))?;
     let ports = plan.ports.iter().map(|port| start_port(&engine, &plan, port)).collect::<anyhow::Result<Vec<_>>>()?;
+    let folders = plan.sinks.iter().map(|sink| sink.out.clone());
+    // An editor puts a new file in its place.
+    let file = args.config.canonicalize().unwrap_or_else(|_| args.config.clone());
+    let readable = plan.clients.iter().filter_map(|client| client.input.path()).chain(file.parent().map(Into::into));
+    args.sandbox.over(&plan.security).apply(&engine, folders, readable)?;
     let mut session = Session::new(engine);
     for sink in &plan.sinks {
         let (port, listen) = (&ports[sink.port], sink.listen.to_string());
@@ -178,6 +186,7 @@ fn same_but_sinks(running: &Plan, wanted: &Plan) -> anyhow::Result<()> {
         ("engine", running.engine != wanted.engine),
         ("port", running.ports != wanted.ports),
         ("client", running.clients != wanted.clients),
+        ("security", running.security != wanted.security),
         ("log", running.log != wanted.log),
         ("sink: their number", running.sinks.len() != wanted.sinks.len()),
     ];

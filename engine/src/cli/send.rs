@@ -27,6 +27,7 @@ use super::{
     out::Out,
     pace::Rate,
     port::{self, PortArgs},
+    sandbox::SandboxArgs,
     session::Session,
     stop::Stop,
     style::Style,
@@ -68,6 +69,8 @@ pub(super) struct SendArgs {
     #[command(flatten)]
     idle: IdleArgs,
     #[command(flatten)]
+    sandbox: SandboxArgs,
+    #[command(flatten)]
     machine: MachineArgs,
 }
 
@@ -107,6 +110,7 @@ pub(super) fn run(args: &SendArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
     let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
+    args.sandbox.apply(&engine, [], inputs.iter().filter_map(Input::path))?;
     let session = Session::new(engine);
 
     let mut senders = Vec::new();

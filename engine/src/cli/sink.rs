@@ -17,6 +17,7 @@ use super::{
     machine::{IdleArgs, MachineArgs},
     out::Out,
     port::{self, PortArgs},
+    sandbox::SandboxArgs,
     session::Session,
     stop::{Hangup, Stop},
     store::StoreArgs,
@@ -73,6 +74,8 @@ pub(super) struct SinkArgs {
     #[command(flatten)]
     idle: IdleArgs,
     #[command(flatten)]
+    sandbox: SandboxArgs,
+    #[command(flatten)]
     machine: MachineArgs,
 }
 
@@ -99,6 +102,7 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
     let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
+    args.sandbox.apply(&engine, [args.out.clone()], [])?;
     let mut session = Session::new(engine);
     let filter = RxFilter {
         allow: Ipv4Prefix::set(&args.allow),

@@ -18,6 +18,7 @@ mod machine;
 mod plan;
 mod port;
 mod section;
+mod security;
 mod show;
 mod sink;
 mod target;
@@ -29,8 +30,9 @@ pub use error::{ConfigError, Mistake, Mistakes};
 pub use machine::Machine;
 pub use plan::{
     ClientPlan, EalPlan, EnginePlan, Formats, Idle, Input, LogFormat, LogLevel, LogPlan, Memory, OnFull, Output, Plan,
-    PortPlan, RemoteMac, SinkLimits, SinkPlan, Sync, Target,
+    PortPlan, RemoteMac, SecurityPlan, SinkLimits, SinkPlan, Sync, Target,
 };
+pub use security::UserName;
 pub use value::{Device, Ipv4Net, Ipv4Prefix, PortRanges};
 
 use section::{Report, Section};
@@ -85,6 +87,7 @@ fn read(mut top: Section, machine: &Machine) -> Option<Plan> {
     let eal = eal::RawEal::read(top.section("eal"));
     let engine = eal::engine(top.section("engine"));
     let log = eal::log(top.section("log"));
+    let security = security::read(top.section("security"));
     let ports: Vec<_> = top.sections("port", MAX_PORTS).into_iter().map(port::RawPort::read).collect();
     let clients: Vec<_> = top.sections("client", MAX_CLIENTS).into_iter().map(client::RawClient::read).collect();
     let sinks: Vec<_> = top.sections("sink", MAX_PORTS).into_iter().map(sink::RawSink::read).collect();
@@ -102,5 +105,5 @@ fn read(mut top: Section, machine: &Machine) -> Option<Plan> {
     let clients = clients.into_iter().map(|c| c.resolve(&ports)).collect::<Option<_>>()?;
     let sinks = sinks.into_iter().map(|s| s.resolve(&ports)).collect::<Option<_>>()?;
     let eal = eal.resolve(report, lcores, &ports);
-    Some(Plan { eal, engine, ports, clients, sinks, log })
+    Some(Plan { eal, engine, ports, clients, sinks, security, log })
 }

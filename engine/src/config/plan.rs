@@ -1,6 +1,9 @@
 //! What a config file comes to once everything is resolved: plain data, no default left open.
 
-use super::value::{Device, Ipv4Net, Ipv4Prefix, PortRanges};
+use super::{
+    security::UserName,
+    value::{Device, Ipv4Net, Ipv4Prefix, PortRanges},
+};
 use crate::{
     LcoreId, QueueId,
     sink::{Template, decode::Listen},
@@ -21,8 +24,19 @@ pub struct Plan {
     pub clients: Vec<ClientPlan>,
     /// The sinks: at most one a port.
     pub sinks: Vec<SinkPlan>,
+    /// What the process keeps after start-up.
+    pub security: SecurityPlan,
     /// What the program says of itself.
     pub log: LogPlan,
+}
+
+/// What the process keeps after start-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityPlan {
+    /// Who it becomes; `None`: it stays who it is.
+    pub user: Option<UserName>,
+    /// Whether it gives up what its ports do not need.
+    pub sandbox: bool,
 }
 
 /// How the EAL starts.
@@ -179,6 +193,16 @@ pub enum Input {
     Stdin,
     /// A file (read once, to its end) or a FIFO (read for ever).
     Path(PathBuf),
+}
+
+impl Input {
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Input::Stdin => None,
+            Input::Path(path) => Some(path.clone()),
+        }
+    }
 }
 
 /// What happens when a client's ring is full.

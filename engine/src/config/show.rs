@@ -1,9 +1,9 @@
 //! A plan as `netpoll check` prints it: a short table.
 
 use super::plan::{
-    ClientPlan, EnginePlan, Idle, Input, Memory, OnFull, Output, Plan, RemoteMac, SinkPlan, Sync, Target,
+    ClientPlan, EnginePlan, Idle, Input, Memory, OnFull, Output, Plan, RemoteMac, SecurityPlan, SinkPlan, Sync, Target,
 };
-use super::value::Ipv4Prefix;
+use super::{security::UserName, value::Ipv4Prefix};
 use crate::LcoreId;
 use std::fmt;
 
@@ -51,6 +51,12 @@ impl fmt::Display for Plan {
             }
             writeln!(f, "{:20}flush after {flush_interval:?}, sync {sync}", "")?;
         }
+        let SecurityPlan { user, sandbox } = &self.security;
+        let user = user.as_ref().map_or("as started".into(), |UserName { user, group }| match group {
+            Some(group) => format!("{user}:{group}"),
+            None => user.clone(),
+        });
+        writeln!(f, "security user {user}, sandbox {}", if *sandbox { "on" } else { "off" })?;
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ mod queue;
 mod ring;
 mod setup;
 mod started;
+mod threads;
 mod xdp;
 
 pub use args::{EalConfig, LogLevel, Memory};
@@ -44,6 +45,7 @@ pub use port::{Link, Port, PortInfo};
 pub use queue::DpdkQueue;
 pub use setup::PortSetup;
 pub use started::{ClosedPort, PoolAccount, PortStats, StartedPort};
+pub use threads::{ThreadStep, on_every_thread};
 
 /// The version of the DPDK that is linked, such as `DPDK 22.11.11`.
 pub fn version() -> String {
