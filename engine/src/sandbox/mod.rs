@@ -4,7 +4,7 @@
 //! ports are started -> Sandbox::apply -> user -> landlock, capabilities -> system calls -> every thread is looked at
 //! ```
 //! Applied once the ports run and before files are opened, so that those belong to the new user. Each step covers every
-//! thread, those of EAL and of drivers included ([`on_every_thread`](crate::dpdk::on_every_thread); the filter of
+//! thread, those of EAL and of drivers included ([`on_every_thread`]; the filter of
 //! system calls by the kernel's own means, the user by glibc's), and threads that start later inherit it. At the end
 //! `/proc/self/task` is read: a thread that was missed is an error.
 //!
