@@ -81,7 +81,7 @@ pub(in crate::cli) struct PktgenArgs {
     /// and round
     #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "size", "clients", "raw", "threads", "arp", "mac", "find_ndr"])]
     pub(super) replay: Option<PathBuf>,
-    /// Only receive, what another process or machine sends. With its --count, --clients and --threads, loss is exact.
+    /// Only receive, what another process or machine sends. With its --count and --clients, loss is exact.
     #[arg(long, conflicts_with_all = ["rate", "payload", "size", "raw", "arp", "mac", "replay", "find_ndr", "limit", "rx_vdev", "rx_device"])]
     pub(super) receive: bool,
     /// Search for the highest rate without loss (RFC 2544): from --rate down, trials of --duration
