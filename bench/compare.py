@@ -26,14 +26,18 @@ import sys
 import tempfile
 import time
 
+import receivers
 import report
 import rows
+import stored
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LCORES = "0,1"
 MEGABYTES = 256
 # Of 2 MB each, for five parties at most, which are there at the same time.
 HUGEPAGES = 700
+# Trials of each receiver at saturation, and their length.
+RECEIVERS = {"rounds": 5, "seconds": 2}
 NR_HUGEPAGES = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 
 
@@ -86,7 +90,8 @@ class Party:
             before = self.cpu_ns()
             values = self.work(milliseconds)
             time.sleep(0.002)
-            values["cpu_ns"] = self.cpu_ns() - before
+            # A side that knows better says so itself.
+            values.setdefault("cpu_ns", self.cpu_ns() - before)
             if values["cpu_ns"] >= milliseconds * 50_000:
                 break
         if values["frames"] <= 0:
@@ -185,14 +190,16 @@ def measure(row, options, binary, scratch):
 
 
 def build():
-    command = ["cargo", "build", "--release", "-p", "netpoll", "--no-default-features", "--features", "dpdk", "--bench",
-               "side", "--message-format=json"]
+    """The program and the benches that take part: {name: executable}."""
+    command = ["cargo", "build", "--release", "-p", "netpoll", "--bin", "netpoll", "--bench", "side", "--bench", "store",
+               "--message-format=json"]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    built = {}
     for line in done.stdout.splitlines():
         message = json.loads(line)
-        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "side":
-            return message["executable"]
-    raise Failed("cargo built no side")
+        if message.get("reason") == "compiler-artifact" and message.get("executable"):
+            built[message["target"]["name"]] = message["executable"]
+    return built
 
 
 def reserve_hugepages():
@@ -254,23 +261,37 @@ def main():
             NR_HUGEPAGES.write_text(before)
 
 
+def all_rows(options, built, scratch):
+    """Every row that was asked for, with its slices."""
+    for row in rows.ROWS:
+        if options.rows in row["name"]:
+            try:
+                yield row, measure(row, options, built["side"], scratch)
+            except Failed as failure:
+                sys.exit(f"bench: {row['name']}: {failure}")
+    if options.rows in stored.NAME:
+        yield from stored.rows(built["store"])
+    if options.rows in receivers.NAME:
+        try:
+            # The other parties are gone: their hugepages are free.
+            yield from receivers.rows(built["netpoll"], built["side"], options.memory, **RECEIVERS)
+        except receivers.Failed as failure:
+            sys.exit(f"bench: {receivers.NAME}: {failure}")
+
+
 def run(options):
     free = int(re.search(r"HugePages_Free: *(\d+)", pathlib.Path("/proc/meminfo").read_text()).group(1))
     options.memory = "none" if options.no_huge or free < HUGEPAGES else "huge"
-    facts, binary = machine(options), build()
+    facts, built = machine(options), build()
+    binary = built["side"]
     out = options.out or ROOT / "bench/runs" / f"{datetime.date.today()}-{platform.node() or 'host'}"
     out.mkdir(parents=True, exist_ok=True)
     results, raw = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for size in (64, 256, 1024):
             subprocess.run([binary, "pcap", f"file={scratch}/{size}.pcap", f"size={size}"], check=True)
-        for row in rows.ROWS:
-            if options.rows not in row["name"]:
-                continue
-            try:
-                slices = measure(row, options, binary, scratch)
-            except Failed as failure:
-                sys.exit(f"bench: {row['name']}: {failure}")
+        subprocess.run([binary, "pcap", f"file={scratch}/line.pcap", "payload=line"], check=True)
+        for row, slices in all_rows(options, built, scratch):
             result = report.judge(row, slices)
             print(report.line(result), flush=True)
             results.append(result)

@@ -37,7 +37,7 @@ def judge(row, slices):
 
 
 def pick(key):
-    return max if key in ("fairness", "most_polls") else min
+    return max if key in ("fairness", "most_polls", "mb_per_s", "lines_per_s") else min
 
 
 def bound(result):
@@ -54,7 +54,8 @@ def number(value):
 
 
 def shown(result):
-    return ", ".join(f"{key} {number(value)}" for key, value in result["shown"].items())
+    values = [f"{key} {number(value)}" for key, value in result["shown"].items()]
+    return ", ".join(values + result["row"].get("notes", []))
 
 
 def rates(result):

@@ -69,4 +69,8 @@ ROWS = [
     *[{"name": f"client submit to tx_burst, client on a core of its own, {rate / 1e6:g} M frames/s", "by": "wall",
        "show": ["p50_ns", "p99_ns", "p999_ns"], "parties": {"netpoll": side("latency", f"rate={rate}", "ring=512")}}
       for rate in (500_000, 2_500_000, 5_000_000)],
+    {"name": "sink: datagram to spool, net_pcap infinite_rx, lines of 160 B, the slower of lcore and writer", "by": "cpu",
+     "bound": 0.5, "show": ["lcore_ns", "writer_ns", "mb_per_s"], "parties": {
+         "write(2) of 256 KiB": side("write", "dir={scratch}/plain"),
+         "netpoll": side("spool", "device=net_pcap0,rx_pcap={scratch}/line.pcap,infinite_rx=1", "dir={scratch}/spool")}},
 ]

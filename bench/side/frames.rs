@@ -15,7 +15,10 @@ use netpoll::{
     },
 };
 
-use super::rig::{Arguments, Result};
+use super::{
+    offer::{LINE, line},
+    rig::{Arguments, Result},
+};
 
 pub const US: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
@@ -43,6 +46,12 @@ pub fn asked(arguments: &Arguments) -> Result<Vec<u8>> {
 
 /// The same between these addresses.
 pub fn asked_between(src: MacAddr, dst: MacAddr, arguments: &Arguments) -> Result<Vec<u8>> {
+    if arguments.is("payload", "line") {
+        let flow = UdpFlow { src_mac: src, dst_mac: dst, src_ip: PEER, dst_ip: US, src_port: PORT, dst_port: PORT };
+        let mut frame = vec![0; UdpTemplate::frame_len(LINE)];
+        UdpTemplate::new(&flow).emit(&mut frame, &line(), 1).expect("the frame has the line's length");
+        return Ok(frame);
+    }
     Ok(datagram(arguments.number("size", 64)?, src, dst, !arguments.is("checksum", "none")))
 }
 

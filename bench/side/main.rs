@@ -10,9 +10,12 @@
 
 mod arp;
 mod frames;
+mod offer;
 mod receive;
 mod rig;
 mod send;
+#[cfg(feature = "store")]
+mod spool;
 mod wrappers;
 
 use std::{
@@ -44,6 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         "send" => Box::new(send::Send::new(&rig, &arguments)?),
         "stream" => Box::new(send::Stream::new(&rig, &arguments)?),
         "latency" => Box::new(send::Latency::new(&rig, &arguments)?),
+        "offer" => Box::new(offer::Offer::new(&rig, &arguments)?),
+        #[cfg(feature = "store")]
+        "spool" => Box::new(spool::Spool::new(&rig, &arguments)?),
+        #[cfg(feature = "store")]
+        "write" => Box::new(spool::Write256k::new(&arguments)?),
         "arp" => Box::new(arp::ArpSide::new(&rig, &arguments)?),
         _ => return Err(format!("no case {case:?}").into()),
     };
