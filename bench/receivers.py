@@ -129,7 +129,9 @@ class Sink(Receiver):
 
     def command(self, scratch):
         # As much room in the packet socket's ring as the others have in their sockets' buffers.
-        more = ",blocksz=65536,framesz=2048,framecnt=32768" if self.driver == "net_af_packet" else ""
+        more = {"net_af_packet": ",blocksz=65536,framesz=2048,framecnt=32768",
+                # Without it each poll of an empty queue does the kernel's share of the work, on the sink's account.
+                "net_af_xdp": ",busy_budget=0"}[self.driver]
         return [self.program, "sink", self.memory, "--vdev", f"{self.driver}0,iface=rx0{more}", "--ip", "10.99.0.1/24",
                 "--listen", PORT, "--out", scratch / "out", "--output", self.output, "--lcores", SINK_LCORE, "--stats", "0"]
 
