@@ -356,11 +356,11 @@ def rows(netpoll, side, memory, rounds, seconds, tell=print):
             pair = (other.name, sink.name)
             lost = {name: min(value["lost"] / value["sent"] for value in saturated[name]) for name in pair}
             notes = [f"{name} lost {share:.1%}" for name, share in lost.items()]
-            row = {"name": f"receivers on a veth, text file, as many lines as one core sends: {sink.name}", "by": "cpu",
+            row = {"name": f"receivers on a veth, text file, as many lines as one core sends: {sink.name} beside {other.name}", "by": "cpu",
                    "bound": 4.0, "parties": dict.fromkeys(pair), "notes": notes}
             result.append((row, {name: saturated[name] for name in pair}))
             if all(name in lossless for name in pair):
-                row = {"name": f"receivers on a veth, text file, highest rate without a loss: {sink.name}", "by": "wall",
+                row = {"name": f"receivers on a veth, text file, highest rate without a loss: {sink.name} beside {other.name}", "by": "wall",
                        "bound": 1.0, "parties": dict.fromkeys(pair)}
                 result.append((row, {name: [lossless[name]] for name in pair}))
             else:
