@@ -257,6 +257,32 @@ fn making_room_drops_what_is_not_for_the_rx_client() {
     drop((rx, tx));
 }
 
+/// The allow-list is for datagrams; ARP is answered to anybody. It changes while the port runs.
+#[test]
+fn who_is_not_allowed_is_counted_and_still_answered() {
+    let _lcore = enter_lcore();
+    let (port, wire) = port();
+    let recorder = Recorder::default();
+    let only =
+        |ip: [u8; 4], len: u8| RxFilter { allow: [(ip.into(), len)].into_iter().collect(), ..RxFilter::default() };
+    // The peer is 10.99.0.2.
+    let np = port.setup_rx(client("rx"), only([10, 99, 0, 0], 31), recorder.factory()).unwrap();
+    take_all(&wire);
+    let mut request = vec![0; 60];
+    Arp::request(PEER_MAC, PEER_IP, US_IP).emit_frame(&mut request, MacAddr::BROADCAST).unwrap();
+    wire.inject(&datagram(514, b"refused"));
+    wire.inject(&request);
+    poll_all(&np);
+    assert_eq!(take_all(&wire).len(), 1, "the ARP reply");
+    np.set_filter(&only([10, 99, 0, 2], 31)).unwrap();
+    wire.inject(&datagram(514, b"allowed"));
+    poll_all(&np);
+    assert_eq!(recorder.payloads(), [b"allowed"]);
+    let stats = port.stats();
+    assert_eq!((stats.unmatched(Reason::NotAllowed), stats.queue.delivered, stats.queue.arp_answered), (1, 1, 1));
+    assert!(stats.balances());
+}
+
 /// Each frame is judged by one filter: none is lost while it changes.
 #[test]
 fn the_filter_changes_under_traffic() {

@@ -49,6 +49,9 @@ impl fmt::Display for Plan {
                 let allow: Vec<_> = allow.iter().map(Ipv4Prefix::to_string).collect();
                 writeln!(f, "{:20}only from {}", "", allow.join(", "))?;
             }
+            if let Some(lines) = sink.limits.max_lines_per_source_per_s {
+                writeln!(f, "{:20}at most {lines} lines/s of one source", "")?;
+            }
             writeln!(f, "{:20}flush after {flush_interval:?}, sync {sync}", "")?;
         }
         let SecurityPlan { user, sandbox } = &self.security;

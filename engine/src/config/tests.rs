@@ -234,7 +234,8 @@ fn everything_said_is_in_the_plan() {
          [[client]]\nname = \"a\"\ninput = \"-\"\nremote_ip = \"192.0.2.1\"\nremote_mac = \"arp\"\non_full = {{ wait_us = 7 }}\n\
          [[client]]\nname = \"b\"\ninput = \"f\"\ntarget = \"+@/np0,@10.0.0.2/02:00:00:00:00:01\"\nurgent = true\ncpu = 3\n\
          [[sink]]\nlisten = [6667, 514, 6666]\nout = \"o\"\nsync = {{ every_ms = 5 }}\noutputs = [\"parquet\", \"text\"]\n\
-         allow = [\"10.0.0.0/8\", \"192.0.2.7\"]\n[security]\nuser = \"netpoll:adm\"\nsandbox = false\n"
+         allow = [\"10.0.0.0/8\", \"192.0.2.7\"]\nlimits = {{ max_lines_per_source_per_s = 500 }}\n\
+         [security]\nuser = \"netpoll:adm\"\nsandbox = false\n"
     ));
     assert_eq!(
         plan.ports[0].multicast,
@@ -276,6 +277,7 @@ client   b          f -> 10.0.0.1:6665 -> 10.0.0.2:6666 (02:00:00:00:00:01, exte
                     ring 512 frames, when full drop
 sink     np0        udp 514,6666-6667 -> o (parquet, text)
                     only from 10.0.0.0/8, 192.0.2.7/32
+                    at most 500 lines/s of one source
                     flush after 100ms, sync every 5ms
 security user netpoll:adm, sandbox off
 "
