@@ -6,7 +6,6 @@
 
 use std::{
     io::Write,
-    net::{IpAddr, Ipv4Addr},
     path::Path,
     time::{Duration, Instant},
 };
@@ -15,10 +14,9 @@ use netpoll::{
     QueueId,
     netpoll::{
         SendError,
-        hook::{Datagram, HookSend, Now, RxBurst, RxHook},
+        hook::{Datagram, DatagramBuf, HookSend, Now, RxBurst, RxHook},
     },
     sink::{ShedPolicy, Sink, SinkConfig, SyncPolicy},
-    wire::MacAddr,
 };
 
 const PAYLOAD_BYTES: usize = 160;
@@ -45,16 +43,9 @@ fn line() -> Vec<u8> {
 }
 
 /// 32 datagrams from 8 sources, as a burst brings them.
-fn burst(payload: &[u8]) -> Vec<Datagram<'_>> {
-    let from = |i: usize| Datagram {
-        src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-        src_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, (i / 4) as u8)),
-        dst_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 200)),
-        src_port: 40_000,
-        dst_port: 514,
-        vlan: None,
-        payload,
-    };
+fn burst(payload: &[u8]) -> Vec<DatagramBuf> {
+    let from =
+        |i: usize| DatagramBuf::new(([10, 0, 0, (i / 4) as u8], 40_000).into(), ([10, 0, 0, 200], 514).into(), payload);
     (0..BURST).map(from).collect()
 }
 
@@ -65,6 +56,7 @@ fn hook_ns(dir: &Path, bursts: u64) -> f64 {
     let mut hook = sink.hooks().hook(QueueId(0));
     let payload = line();
     let datagrams = burst(&payload);
+    let datagrams: Vec<_> = datagrams.iter().map(DatagramBuf::datagram).collect();
     let mut best = f64::MAX;
     for round in 0..400u64 {
         let start = Instant::now();
@@ -107,6 +99,7 @@ fn writer(base: &Path, config: impl Fn(&Path) -> SinkConfig) -> (f64, f64) {
         let mut hook = sink.hooks().hook(QueueId(0));
         let payload = line();
         let datagrams = burst(&payload);
+        let datagrams: Vec<_> = datagrams.iter().map(DatagramBuf::datagram).collect();
         let start = Instant::now();
         let mut sent = 0;
         while sent < LINES {

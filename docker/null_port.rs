@@ -49,7 +49,7 @@ struct Lines {
 
 impl RxHook for Lines {
     fn rx_hook(&mut self, _: &dyn HookSend, burst: &RxBurst<'_>) {
-        let good = burst.datagrams.iter().filter(|datagram| datagram.payload == LINE).count() as u64;
+        let good = burst.datagrams.iter().filter(|datagram| datagram.payload() == LINE).count() as u64;
         self.good.fetch_add(good, Ordering::Relaxed);
         self.bad.fetch_add(burst.datagrams.len() as u64 - good, Ordering::Relaxed);
     }

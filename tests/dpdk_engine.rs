@@ -102,7 +102,7 @@ fn an_echo_on_a_hook_returns_every_datagram_in_order() {
         .setup_rx(ClientOptions::new("echo"), RxFilter::default(), |_: QueueId| {
             Box::new(Hook(|np: &dyn HookSend, burst: &RxBurst<'_>| {
                 for datagram in burst.datagrams {
-                    np.reply(datagram, datagram.payload).unwrap();
+                    np.reply(datagram, datagram.payload()).unwrap();
                 }
             })) as Box<dyn RxHook>
         })
@@ -135,7 +135,7 @@ fn sixty_four_clients_on_eight_threads_keep_their_order() {
             let (next, count, wrong) = (next.clone(), count.clone(), wrong.clone());
             Box::new(Hook(move |_: &dyn HookSend, burst: &RxBurst<'_>| {
                 for datagram in burst.datagrams {
-                    let (client, seq) = datagram.payload.split_at(1);
+                    let (client, seq) = datagram.payload().split_at(1);
                     let seq = u32::from_be_bytes(seq.try_into().unwrap());
                     let before = next[usize::from(client[0])].swap(seq + 1, Ordering::Relaxed);
                     if seq < before {

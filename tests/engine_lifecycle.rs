@@ -175,7 +175,7 @@ fn the_hot_path_does_not_allocate() {
         .setup_rx(client("echo"), RxFilter::default(), |_: QueueId| {
             Box::new(Hook(|np: &dyn HookSend, burst: &RxBurst<'_>| {
                 for datagram in burst.datagrams {
-                    let _ = np.reply(datagram, datagram.payload);
+                    let _ = np.reply(datagram, datagram.payload());
                 }
             })) as Box<dyn RxHook>
         })

@@ -188,7 +188,7 @@ fn a_hook_echoes_full_bursts() {
         .setup_rx(client("echo"), RxFilter::default(), |_: QueueId| {
             Box::new(Hook(|np: &dyn HookSend, burst: &RxBurst<'_>| {
                 for datagram in burst.datagrams {
-                    np.reply(datagram, datagram.payload).unwrap();
+                    np.reply(datagram, datagram.payload()).unwrap();
                 }
             })) as Box<dyn RxHook>
         })

@@ -8,7 +8,10 @@ use std::{
 /// Where `unsafe` may stand, and why. Everywhere else it is an error.
 const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     ("engine/src/dpdk/", "the owners of DPDK's objects, and a signal to EAL's threads"),
-    ("engine/src/wire/checksum/avx2.rs", "calls a function that is compiled for AVX2, after asking the CPU"),
+    (
+        "engine/src/wire/checksum/simd.rs",
+        "calls functions that are compiled for AVX-512 and AVX2, after asking the CPU",
+    ),
     ("ffi/", "the raw bindings, and the test of their layout"),
     ("tests/fuzz/", "libFuzzer's entry points, made by its macro"),
     ("tests/engine_lifecycle.rs", "an allocator that counts what is not freed"),

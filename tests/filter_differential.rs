@@ -7,7 +7,10 @@
 #[path = "../engine/src/netpoll/filter/bad_frames.rs"]
 mod bad_frames;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use etherparse::{
     ArpOperation, ArpPacketSlice, EtherType, Ethernet2Slice, Icmpv4Slice, Icmpv4Type, IpNumber, Ipv4HeaderSlice,
@@ -89,14 +92,20 @@ fn rules(kernel_backed: bool, accept_partial: bool) -> FilterRules {
 
 fn ours(frame: &[u8], rules: &FilterRules) -> Ending {
     match classify(frame, true, ChecksumVerdict::Unknown, ChecksumVerdict::Unknown, rules) {
-        Verdict::Udp(meta) => Ending::Udp {
-            src: meta.src_ip,
-            dst: meta.dst_ip,
-            src_port: meta.src_port,
-            dst_port: meta.dst_port,
-            partial: meta.partial,
-            payload: meta.payload(frame).to_vec(),
-        },
+        Verdict::Udp(meta) => {
+            let datagram = meta.datagram(frame);
+            let (IpAddr::V4(src), IpAddr::V4(dst)) = (datagram.src_ip(), datagram.dst_ip()) else {
+                panic!("only IPv4 passes yet: {datagram:?}")
+            };
+            Ending::Udp {
+                src,
+                dst,
+                src_port: datagram.src_port(),
+                dst_port: datagram.dst_port(),
+                partial: meta.partial,
+                payload: datagram.payload().to_vec(),
+            }
+        }
         Verdict::Arp(meta) => Ending::Arp {
             request: meta.arp.operation == Operation::Request,
             sender_mac: meta.arp.sender_mac.0,

@@ -26,7 +26,7 @@ esac
 
 PATH="$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 if ! command -v cargo >/dev/null; then
-    echo "Rust is not installed: get 1.88 or later from https://rustup.rs, then run this again" >&2
+    echo "Rust is not installed: get 1.89 or later from https://rustup.rs, then run this again" >&2
     exit 1
 fi
 if [ "$1" = test ]; then

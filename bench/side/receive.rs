@@ -187,10 +187,10 @@ struct Count {
 impl RxHook for Count {
     fn rx_hook(&mut self, np: &dyn HookSend, burst: &RxBurst<'_>) {
         for datagram in burst.datagrams {
-            self.bytes += datagram.payload.len() as u64;
+            self.bytes += datagram.payload().len() as u64;
             if self.echoes {
                 // A full ring refuses; the frames that left are what counts, and the client's ledger knows the rest.
-                let _ = np.reply(datagram, datagram.payload);
+                let _ = np.reply(datagram, datagram.payload());
             }
         }
         black_box(self.bytes);

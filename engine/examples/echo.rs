@@ -29,7 +29,7 @@ impl RxHook for Echo {
     fn rx_hook(&mut self, np: &dyn HookSend, burst: &RxBurst<'_>) {
         for datagram in burst.datagrams {
             // Refused only where the ring is full; the client's counters tell.
-            let _ = np.reply(datagram, datagram.payload);
+            let _ = np.reply(datagram, datagram.payload());
         }
     }
 }

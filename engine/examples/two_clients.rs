@@ -25,7 +25,7 @@ struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl RxHook for Lines {
     fn rx_hook(&mut self, _: &dyn HookSend, burst: &RxBurst<'_>) {
-        let lines = burst.datagrams.iter().map(|datagram| String::from_utf8_lossy(datagram.payload).into_owned());
+        let lines = burst.datagrams.iter().map(|datagram| String::from_utf8_lossy(datagram.payload()).into_owned());
         self.0.lock().unwrap().extend(lines);
     }
 }

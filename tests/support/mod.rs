@@ -99,7 +99,7 @@ impl Recorder {
 
 impl RxHook for Recorder {
     fn rx_hook(&mut self, _: &dyn HookSend, burst: &RxBurst<'_>) {
-        self.0.lock().unwrap().extend(burst.datagrams.iter().map(|datagram| datagram.payload.to_vec()));
+        self.0.lock().unwrap().extend(burst.datagrams.iter().map(|datagram| datagram.payload().to_vec()));
     }
 }
 

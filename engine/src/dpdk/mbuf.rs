@@ -89,22 +89,23 @@ impl Frame for Mbuf {
     }
 
     #[inline]
-    fn ip_checksum(&self) -> ChecksumVerdict {
-        match self.ol_flags() & dpdk_sys::DPDK_MBUF_RX_IP_CKSUM_MASK {
-            dpdk_sys::DPDK_MBUF_RX_IP_CKSUM_GOOD => ChecksumVerdict::Good,
-            dpdk_sys::DPDK_MBUF_RX_IP_CKSUM_BAD => ChecksumVerdict::Bad,
+    fn checksums(&self) -> Option<(ChecksumVerdict, ChecksumVerdict)> {
+        let verdict = |flags, good, bad| match flags {
+            flags if flags == good => ChecksumVerdict::Good,
+            flags if flags == bad => ChecksumVerdict::Bad,
             // Not looked at; or both bits, "no checksum but the data is right" (virtio), which says nothing here.
             _ => ChecksumVerdict::Unknown,
+        };
+        let flags = self.ol_flags() & RX_VERDICTS;
+        if flags == 0 {
+            return None;
         }
-    }
-
-    #[inline]
-    fn udp_checksum(&self) -> ChecksumVerdict {
-        match self.ol_flags() & dpdk_sys::DPDK_MBUF_RX_L4_CKSUM_MASK {
-            dpdk_sys::DPDK_MBUF_RX_L4_CKSUM_GOOD => ChecksumVerdict::Good,
-            dpdk_sys::DPDK_MBUF_RX_L4_CKSUM_BAD => ChecksumVerdict::Bad,
-            _ => ChecksumVerdict::Unknown,
-        }
+        let ip = flags & dpdk_sys::DPDK_MBUF_RX_IP_CKSUM_MASK;
+        let udp = flags & dpdk_sys::DPDK_MBUF_RX_L4_CKSUM_MASK;
+        Some((
+            verdict(ip, dpdk_sys::DPDK_MBUF_RX_IP_CKSUM_GOOD, dpdk_sys::DPDK_MBUF_RX_IP_CKSUM_BAD),
+            verdict(udp, dpdk_sys::DPDK_MBUF_RX_L4_CKSUM_GOOD, dpdk_sys::DPDK_MBUF_RX_L4_CKSUM_BAD),
+        ))
     }
 
     #[inline]

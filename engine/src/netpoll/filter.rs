@@ -4,9 +4,9 @@
 //! echo), or count it under its one [`Reason`]. The order of the checks is the protocol's: a frame with two faults
 //! counts under the outer one, and what is wrong is told before what is merely not for us.
 //!
-//! Two ways lead to the same verdict. `common` decides the frame that a log receiver gets nearly always,
-//! Ethernet without a tag, IPv4 without options, whole UDP, by a few wide loads and compares; whatever it does
-//! not let through goes to `careful`, which makes every check by itself. Nothing is accepted by the first that
+//! Two ways lead to the same verdict. `Filter::common` decides the frame that a log receiver gets nearly always,
+//! Ethernet without a tag, IPv4 without options, whole UDP to the rx client, by five wide compares with words that
+//! are made of the rules beforehand; whatever it does not let through goes to `careful`, which makes every check by itself. Nothing is accepted by the first that
 //! the second refuses, and the other way round: a property test holds them together.
 //!
 //! Choices that the protocols leave open:
@@ -23,6 +23,7 @@
 //!
 //! Limits: tagged frames, IPv6 and fragments are counted, not looked into.
 
+mod common;
 mod prefixes;
 mod reason;
 mod rules;
@@ -35,12 +36,14 @@ pub use reason::Reason;
 pub use rules::{AddressSet, FilterRules, PortSet};
 pub use verdict::{ArpMeta, EchoMeta, UdpMeta, Verdict};
 
+use common::{Common, be16, bytes, word};
+
 use crate::{
     port::ChecksumVerdict,
     wire::{
         MacAddr,
         arp::Arp,
-        checksum,
+        checksum::{self, Sum},
         ethernet::{self, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet},
         icmp::EchoRequest,
         ipv4::{self, Ipv4},
@@ -51,9 +54,8 @@ use crate::{
 
 /// Says what `frame` is. `contiguous` says whether it is all of it, the verdicts are the NIC's.
 ///
-/// Pure: any thread, no allocation, time bounded by the length of the frame.
-// Always inlined: 7 ns a frame with its datagram stored, against 12 (the verdict then goes through memory).
-#[inline(always)]
+/// Pure: any thread, no allocation, time bounded by the length of the frame. The engine keeps what is computed from
+/// the rules here.
 pub fn classify(
     frame: &[u8],
     contiguous: bool,
@@ -61,122 +63,99 @@ pub fn classify(
     udp_verdict: ChecksumVerdict,
     rules: &FilterRules,
 ) -> Verdict {
-    match common(frame, contiguous, ip_verdict, udp_verdict, rules) {
-        Some(meta) => Verdict::Udp(meta),
-        None => careful(frame, contiguous, ip_verdict, udp_verdict, rules).unwrap_or_else(Verdict::Unmatched),
-    }
+    Filter::new(rules.clone()).classify(frame, contiguous, ip_verdict, udp_verdict)
 }
 
-/// Bytes of the headers of the common frame.
-const COMMON_LEN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + udp::HEADER_LEN;
+/// A queue's filter: the rules, and the common frame that they make, computed once.
+#[derive(Debug)]
+pub struct Filter {
+    rules: FilterRules,
+    common: Common,
+}
 
-/// The common frame, if this is one and it is for the hook; `None` says nothing at all: [`classify`] does.
-#[inline(always)]
-pub(crate) fn common(
-    frame: &[u8],
-    contiguous: bool,
-    ip_verdict: ChecksumVerdict,
-    udp_verdict: ChecksumVerdict,
-    rules: &FilterRules,
-) -> Option<UdpMeta> {
-    let h = frame.first_chunk::<COMMON_LEN>()?;
-    // The headers in words as they lie in memory: compared through masks, and summed, without another load.
-    let dst = word(h, 0) & MAC_MASK;
-    let (src_and_type, ip_1, ip_2) = (word(h, 6), word(h, 14), word(h, 22));
-    let src_ip: [u8; 4] = bytes(h, 26);
-    let dst_ip: [u8; 4] = bytes(h, 30);
-    let total_len = usize::from(be16(h, 16));
-    // All of these nearly always hold, so they are joined without a branch for each.
-    let differs =
-        ((src_and_type & SRC_MASK) ^ SRC_USUAL) | ((ip_1 & IP_1_MASK) ^ IP_1_USUAL) | ((ip_2 & IP_2_MASK) ^ IP_2_USUAL);
-    let usual = contiguous
-        & rules.rx_client
-        & ((dst == mac_word(rules.mac)) | (dst == MAC_MASK))
-        & (differs == 0)
-        & (total_len >= ipv4::HEADER_LEN + udp::HEADER_LEN)
-        & (total_len <= frame.len() - ethernet::HEADER_LEN)
-        & (usize::from(be16(h, 38)) + ipv4::HEADER_LEN == total_len)
-        // The sources that need no second look: 1.0.0.0 to 223.255.255.255 without 127.0.0.0/8.
-        & (src_ip[0].wrapping_sub(1) < 223)
-        & (src_ip[0] != 127);
-    if !usual {
-        return None;
+impl Filter {
+    /// The filter by these rules.
+    pub fn new(rules: FilterRules) -> Self {
+        Self { common: Common::of(&rules), rules }
     }
-    let header_good = match ip_verdict {
-        ChecksumVerdict::Good => true,
-        ChecksumVerdict::Unknown => {
-            checksum::is_valid(halves(ip_1) + halves(ip_2) + u64::from(u32::from_ne_bytes(dst_ip)))
-        }
-        ChecksumVerdict::Bad => false,
-    };
-    let (src_ip, dst_ip, dst_port) = (Ipv4Addr::from(src_ip), Ipv4Addr::from(dst_ip), be16(h, 36));
-    if !header_good || !wanted(src_ip, dst_ip, dst_port, rules) {
-        return None;
+
+    pub(crate) fn rules(&self) -> &FilterRules {
+        &self.rules
     }
-    let end = ethernet::HEADER_LEN + total_len;
-    let field: [u8; 2] = bytes(h, 40);
-    let mut partial = false;
-    if field != [0, 0] && udp_verdict != ChecksumVerdict::Good {
-        // The addresses lie right before the datagram, so one sum takes in the better part of the pseudo-header.
-        let udp_len = (total_len - ipv4::HEADER_LEN) as u16;
-        let rest_of_pseudo = checksum::word(u16::from(ipv4::PROTOCOL_UDP)) + checksum::word(udp_len);
-        let good = udp_verdict == ChecksumVerdict::Unknown
-            && checksum::is_valid(checksum::sum(&frame[26..end]) + rest_of_pseudo);
-        if !good {
-            partial = udp_checksum(field, &frame[34..end], src_ip, dst_ip, udp_verdict, rules).ok()?;
+
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut FilterRules)) {
+        change(&mut self.rules);
+        self.common = Common::of(&self.rules);
+    }
+
+    /// As [`classify`] by its rules.
+    #[inline]
+    pub fn classify(
+        &self,
+        frame: &[u8],
+        contiguous: bool,
+        ip_verdict: ChecksumVerdict,
+        udp_verdict: ChecksumVerdict,
+    ) -> Verdict {
+        match self.common::<checksum::Any>(frame, contiguous, Some((ip_verdict, udp_verdict))) {
+            Some(meta) => Verdict::Udp(meta),
+            None => careful(frame, contiguous, ip_verdict, udp_verdict, &self.rules).unwrap_or_else(Verdict::Unmatched),
         }
     }
-    Some(UdpMeta {
-        src_mac: MacAddr(bytes(h, 6)),
-        src_ip,
-        dst_ip,
-        src_port: be16(h, 34),
-        dst_port,
-        vlan: None,
-        partial,
-        payload_at: COMMON_LEN as u16,
-        payload_len: (total_len - ipv4::HEADER_LEN - udp::HEADER_LEN) as u16,
-    })
-}
 
-/// The first six bytes of a word.
-const MAC_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-/// Group bit of the source and EtherType: no group, IPv4.
-const SRC_MASK: u64 = u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0xff, 0xff]);
-const SRC_USUAL: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 8, 0]);
-/// Version, header length; more fragments, offset: version 4, 5 words, no fragment.
-const IP_1_MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
-const IP_1_USUAL: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
-/// Protocol: UDP.
-const IP_2_MASK: u64 = u64::from_ne_bytes([0, 0xff, 0, 0, 0, 0, 0, 0]);
-const IP_2_USUAL: u64 = u64::from_ne_bytes([0, ipv4::PROTOCOL_UDP, 0, 0, 0, 0, 0, 0]);
-
-/// Eight bytes of the common headers as they lie in memory.
-#[inline]
-fn word(h: &[u8; COMMON_LEN], at: usize) -> u64 {
-    u64::from_ne_bytes(bytes(h, at))
-}
-
-/// A MAC address as the first six bytes of a word.
-#[inline]
-fn mac_word(mac: MacAddr) -> u64 {
-    let [a, b, c, d, e, f] = mac.0;
-    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
-}
-
-/// A word as a part of a checksum's sum.
-#[inline]
-const fn halves(word: u64) -> u64 {
-    (word & 0xffff_ffff) + (word >> 32)
-}
-
-/// Step 7 as a yes or no.
-#[inline]
-fn wanted(src_ip: Ipv4Addr, dst_ip: Ipv4Addr, dst_port: u16, rules: &FilterRules) -> bool {
-    rules.local_ip.is_none_or(|ip| ip == dst_ip)
-        && rules.remote_ip.is_none_or(|ip| ip == src_ip)
-        && rules.allow.contains(src_ip)
-        && rules.local_ports.contains(dst_port)
+    /// The common frame, if this is one and it is for the hook; `None` says nothing at all: [`Filter::classify`] does. The
+    /// verdicts (IPv4 header, UDP) are the NIC's; `None` says that it looked at neither.
+    #[inline(always)] // See `checksum::Job`; and a call a frame, with the answer through memory, is a third of the whole.
+    pub(crate) fn common<S: Sum>(
+        &self,
+        frame: &[u8],
+        contiguous: bool,
+        verdicts: Option<(ChecksumVerdict, ChecksumVerdict)>,
+    ) -> Option<UdpMeta> {
+        let h = frame.first_chunk::<{ common::LEN }>()?;
+        let total_len = usize::from(be16(h, 16));
+        let udp_len = be16(h, 38);
+        let usual = contiguous
+            & self.common.matches(h)
+            & (usize::from(udp_len) + ipv4::HEADER_LEN == total_len)
+            & (usize::from(udp_len) >= udp::HEADER_LEN)
+            & (total_len + ethernet::HEADER_LEN <= frame.len());
+        // The list of allowed sources is not in the words; without one it is one compare.
+        if !usual || !self.rules.allow.contains(Ipv4Addr::from(bytes(h, 26))) {
+            return None;
+        }
+        let (ip, udp) = verdicts.unwrap_or_default();
+        let header_good = match ip {
+            ChecksumVerdict::Good => true,
+            ChecksumVerdict::Unknown => {
+                let addresses = checksum::add(word(h, 22), u64::from(u32::from_ne_bytes(bytes(h, 30))));
+                checksum::is_valid(checksum::add(word(h, 14), addresses))
+            }
+            ChecksumVerdict::Bad => false,
+        };
+        if !header_good {
+            return None;
+        }
+        let end = ethernet::HEADER_LEN + total_len;
+        let field: [u8; 2] = bytes(h, 40);
+        let mut partial = false;
+        if field != [0, 0] && udp != ChecksumVerdict::Good {
+            // The addresses lie right before the datagram, so one sum takes in the better part of the pseudo-header.
+            let rest_of_pseudo = checksum::word(u16::from(ipv4::PROTOCOL_UDP)) + checksum::word(udp_len);
+            let good = udp == ChecksumVerdict::Unknown && checksum::is_valid(S::sum(&frame[26..end]) + rest_of_pseudo);
+            if !good {
+                let (src, dst): ([u8; 4], [u8; 4]) = (bytes(h, 26), bytes(h, 30));
+                partial = udp_checksum(field, &frame[34..end], src.into(), dst.into(), udp, &self.rules).ok()?;
+            }
+        }
+        Some(UdpMeta {
+            ip_at: ethernet::HEADER_LEN as u16,
+            payload_at: common::LEN as u16,
+            payload_len: udp_len - udp::HEADER_LEN as u16,
+            vlan: None,
+            partial,
+        })
+    }
 }
 
 /// Every check, one by one, in order.
@@ -293,11 +272,7 @@ impl L3<'_> {
             return Err(Reason::NotLocalPort);
         }
         Ok(Verdict::Udp(UdpMeta {
-            src_mac: self.eth.src,
-            src_ip: header.src,
-            dst_ip: header.dst,
-            src_port: udp.src_port,
-            dst_port: udp.dst_port,
+            ip_at: self.at as u16,
             vlan: self.vlan,
             partial,
             payload_at: (self.at + usize::from(header.header_len) + udp::HEADER_LEN) as u16,
@@ -327,18 +302,6 @@ fn udp_checksum(
         Checked::Partial if rules.kernel_backed => Err(Reason::UdpPartialRefused),
         Checked::Partial | Checked::Bad => Err(Reason::UdpChecksum),
     }
-}
-
-/// `N` bytes of the common headers; `at` is always a constant, so there is nothing left to check at run time. (As one
-/// chunk, for one load: put together byte by byte they are loaded in pieces.)
-#[inline(always)]
-fn bytes<const N: usize>(h: &[u8; COMMON_LEN], at: usize) -> [u8; N] {
-    *h[at..].first_chunk().expect("inside the headers")
-}
-
-#[inline]
-fn be16(h: &[u8; COMMON_LEN], at: usize) -> u16 {
-    u16::from_be_bytes(bytes(h, at))
 }
 
 #[cfg(test)]

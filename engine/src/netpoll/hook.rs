@@ -1,8 +1,15 @@
 //! The rx hook: what a client sees of the frames that the filter let through.
 
-use std::net::IpAddr;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use crate::{ids::QueueId, wire::MacAddr};
+use super::filter::UdpMeta;
+use crate::{
+    ids::QueueId,
+    wire::{MacAddr, ethernet, udp},
+};
 
 /// One moment, read once a burst: both clocks in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,23 +20,139 @@ pub struct Now {
     pub real_ns: u64,
 }
 
-/// One UDP datagram, borrowed from its mbuf for the length of the hook's call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One UDP datagram, borrowed from its mbuf for the length of the hook's call: the frame, and where things are in it.
+///
+/// What is asked for is read from the frame, which is in the cache: a hook that needs the payload alone does not pay for
+/// the addresses (1.5 of 4.9 ns a datagram, measured apart).
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// Source MAC: where a reply goes.
-    pub src_mac: MacAddr,
-    /// Source address.
-    pub src_ip: IpAddr,
-    /// Destination address.
-    pub dst_ip: IpAddr,
-    /// Source port, host byte order.
-    pub src_port: u16,
-    /// Destination port, host byte order.
-    pub dst_port: u16,
-    /// VLAN id, where the frame was tagged.
-    pub vlan: Option<u16>,
+    frame: &'a [u8],
+    meta: UdpMeta,
+}
+
+impl<'a> Datagram<'a> {
+    #[inline]
+    pub(crate) fn new(frame: &'a [u8], meta: UdpMeta) -> Self {
+        Self { frame, meta }
+    }
+
     /// The UDP payload, without headers or padding.
-    pub payload: &'a [u8],
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        self.meta.payload(self.frame)
+    }
+
+    /// Source MAC: where a reply goes.
+    #[inline]
+    pub fn src_mac(&self) -> MacAddr {
+        MacAddr(self.bytes(6))
+    }
+
+    /// Source address.
+    #[inline]
+    pub fn src_ip(&self) -> IpAddr {
+        self.address(12, 8)
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn dst_ip(&self) -> IpAddr {
+        self.address(16, 24)
+    }
+
+    /// Source port.
+    #[inline]
+    pub fn src_port(&self) -> u16 {
+        u16::from_be_bytes(self.bytes(usize::from(self.meta.payload_at).wrapping_sub(udp::HEADER_LEN)))
+    }
+
+    /// Destination port.
+    #[inline]
+    pub fn dst_port(&self) -> u16 {
+        u16::from_be_bytes(self.bytes(usize::from(self.meta.payload_at).wrapping_sub(udp::HEADER_LEN - 2)))
+    }
+
+    /// VLAN id, where the frame was tagged.
+    #[inline]
+    pub fn vlan(&self) -> Option<u16> {
+        self.meta.vlan
+    }
+
+    /// The address at this offset of the IPv4 header, or at that of the IPv6 header.
+    #[inline]
+    fn address(&self, in_v4: usize, in_v6: usize) -> IpAddr {
+        let ip_at = usize::from(self.meta.ip_at);
+        match self.bytes(ip_at) {
+            [first] if first >> 4 == 6 => IpAddr::from(self.bytes::<16>(ip_at + in_v6)),
+            _ => IpAddr::from(self.bytes::<4>(ip_at + in_v4)),
+        }
+    }
+
+    /// Zeros where the frame does not reach, which no frame that was classified does.
+    #[inline]
+    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.frame.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    }
+}
+
+/// A datagram without a port: for tests of hooks.
+#[derive(Clone, Debug)]
+pub struct DatagramBuf {
+    frame: Vec<u8>,
+    meta: UdpMeta,
+}
+
+impl DatagramBuf {
+    /// A datagram of at most 65,507 bytes. Where one address is IPv6, so is the packet, and the other one is mapped. MAC
+    /// addresses and checksums are zeros.
+    ///
+    /// # Panics
+    /// Where the payload is longer.
+    pub fn new(src: SocketAddr, dst: SocketAddr, payload: &[u8]) -> Self {
+        assert!(payload.len() <= udp::MAX_PAYLOAD, "longer than any datagram: {} bytes", payload.len());
+        let mut frame = vec![0; ethernet::HEADER_LEN];
+        match (src.ip(), dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                frame.extend([0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0]);
+                frame.extend(src.octets().into_iter().chain(dst.octets()));
+            }
+            (src, dst) => {
+                let octets = |ip| match ip {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                    IpAddr::V6(ip) => ip.octets(),
+                };
+                frame.extend([0x60, 0, 0, 0, 0, 0, 17, 64]);
+                frame.extend(octets(src).into_iter().chain(octets(dst)));
+            }
+        }
+        frame.extend(src.port().to_be_bytes().into_iter().chain(dst.port().to_be_bytes()).chain([0; 4]));
+        let meta = UdpMeta {
+            ip_at: ethernet::HEADER_LEN as u16,
+            payload_at: frame.len() as u16,
+            payload_len: payload.len() as u16,
+            vlan: None,
+            partial: false,
+        };
+        frame.extend_from_slice(payload);
+        Self { frame, meta }
+    }
+
+    /// What a hook gets.
+    pub fn datagram(&self) -> Datagram<'_> {
+        Datagram::new(&self.frame, self.meta)
+    }
+}
+
+impl fmt::Debug for Datagram<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datagram")
+            .field("src", &SocketAddr::new(self.src_ip(), self.src_port()))
+            .field("dst", &SocketAddr::new(self.dst_ip(), self.dst_port()))
+            .field("src_mac", &self.src_mac())
+            .field("vlan", &self.vlan())
+            .field("payload", &format_args!("{}", self.payload().escape_ascii()))
+            .finish()
+    }
 }
 
 /// The datagrams of one receive burst that passed the filter, in the order in which they arrived.

@@ -153,7 +153,7 @@ impl<P: PortIo> NetpollInfo<P> {
         for (number, context) in self.contexts.iter().enumerate() {
             let addresses = addresses.clone();
             context.change(move |state| {
-                state.rules.addresses = addresses.into_iter().collect();
+                state.filter.change(|rules| rules.addresses = addresses.into_iter().collect());
                 if added && number == 0 {
                     state.announce(ip);
                 }

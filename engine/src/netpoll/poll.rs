@@ -27,7 +27,7 @@ use super::{
     client::{ClientShared, HookSender},
     context::MAX_CLIENTS,
     dirty::DirtyMap,
-    filter::{ArpMeta, EchoMeta, FilterRules, UdpMeta, Verdict, classify, common},
+    filter::{ArpMeta, EchoMeta, Filter, FilterRules, UdpMeta, Verdict},
     hook::{Datagram, Now, RxBurst, RxHook},
     info::RxFilter,
     port::PortShared,
@@ -41,7 +41,7 @@ use crate::{
     wire::{
         MacAddr,
         arp::{self, Arp, Operation},
-        ethernet, icmp,
+        checksum, ethernet, icmp,
     },
 };
 
@@ -55,7 +55,7 @@ pub(crate) struct PollState<P: PortIo> {
     io: P,
     port: Arc<PortShared>,
     ledger: Arc<QueueLedger>,
-    pub(crate) rules: FilterRules,
+    pub(crate) filter: Filter,
     rx_np: Option<RxNp<P::Buf>>,
     clients: Vec<Option<EngineClient<P::Buf>>>,
     pub(crate) dirty: Arc<DirtyMap>,
@@ -162,7 +162,7 @@ impl<P: PortIo> PollState<P> {
             io,
             port: port.clone(),
             ledger: ledger.clone(),
-            rules,
+            filter: Filter::new(rules),
             rx_np: None,
             clients: Vec::new(),
             dirty: Arc::new(DirtyMap::new(MAX_CLIENTS)),
@@ -213,15 +213,8 @@ impl<P: PortIo> PollState<P> {
     fn deliver_whole(&mut self, now: Now) -> bool {
         let Some(rx_np) = self.rx_np.as_mut().filter(|rx_np| !rx_np.panicked) else { return false };
         let mut datagrams = ArrayVec::<_, MAX_BURST>::new();
-        let (mut bytes, mut partial) = (0, 0);
-        for frame in &self.rx {
-            let data = frame.data();
-            let (ip, udp) = (frame.ip_checksum(), frame.udp_checksum());
-            let Some(meta) = common(data, frame.is_contiguous(), ip, udp, &self.rules) else { return false };
-            bytes += data.len() as u64;
-            partial += u64::from(meta.partial);
-            datagrams.push(meta.datagram(data));
-        }
+        let whole = Whole { filter: &self.filter, frames: &self.rx, datagrams: &mut datagrams };
+        let Some((bytes, partial)) = checksum::run(whole) else { return false };
         let count = datagrams.len() as u64;
         let counters = &self.ledger.counters;
         counters.received.add(count);
@@ -246,8 +239,8 @@ impl<P: PortIo> PollState<P> {
         for frame in rx.drain(..) {
             let data = frame.data();
             bytes += data.len() as u64;
-            let (ip, udp) = (frame.ip_checksum(), frame.udp_checksum());
-            match classify(data, frame.is_contiguous(), ip, udp, &self.rules) {
+            let (ip, udp) = frame.checksums().unwrap_or_default();
+            match self.filter.classify(data, frame.is_contiguous(), ip, udp) {
                 Verdict::Udp(meta) => {
                     partial += u64::from(meta.partial);
                     // Room by construction: a burst is at most MAX_BURST frames.
@@ -304,7 +297,7 @@ impl<P: PortIo> PollState<P> {
         match meta.arp.operation {
             Operation::Request if !self.answers.take(now_ns) => self.rate_limited(frame),
             Operation::Request => {
-                let mac = self.rules.mac;
+                let mac = self.filter.rules().mac;
                 arp::reply_in_place(frame.data_mut(), usize::from(meta.at), mac);
                 self.answer(frame, |counters| counters.arp_answered.add(1));
             }
@@ -321,7 +314,7 @@ impl<P: PortIo> PollState<P> {
         if !self.answers.take(now_ns) {
             return self.rate_limited(frame);
         }
-        icmp::reply_in_place(frame.data_mut(), usize::from(meta.ip_at), self.rules.mac);
+        icmp::reply_in_place(frame.data_mut(), usize::from(meta.ip_at), self.filter.rules().mac);
         self.answer(frame, |counters| counters.icmp_answered.add(1));
     }
 
@@ -339,6 +332,31 @@ impl<P: PortIo> PollState<P> {
                 self.done.push(frame);
             }
         }
+    }
+}
+
+/// The common burst: nothing but datagrams for the hook.
+struct Whole<'a, 'b, B> {
+    filter: &'b Filter,
+    frames: &'a [B],
+    datagrams: &'b mut ArrayVec<Datagram<'a>, MAX_BURST>,
+}
+
+impl<B: Frame> checksum::Job for Whole<'_, '_, B> {
+    /// Bytes, and datagrams with a partial checksum; `None` where there is any other frame.
+    type Output = Option<(u64, u64)>;
+
+    #[inline(always)] // As the trait says.
+    fn run<S: checksum::Sum>(self) -> Self::Output {
+        let (mut bytes, mut partial) = (0, 0);
+        for frame in self.frames {
+            let data = frame.data();
+            let meta = self.filter.common::<S>(data, frame.is_contiguous(), frame.checksums())?;
+            bytes += data.len() as u64;
+            partial += u64::from(meta.partial);
+            self.datagrams.push(meta.datagram(data));
+        }
+        Some((bytes, partial))
     }
 }
 

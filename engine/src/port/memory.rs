@@ -100,12 +100,8 @@ impl Frame for MemoryBuf {
         self.contiguous
     }
 
-    fn ip_checksum(&self) -> ChecksumVerdict {
-        self.ip_checksum
-    }
-
-    fn udp_checksum(&self) -> ChecksumVerdict {
-        self.udp_checksum
+    fn checksums(&self) -> Option<(ChecksumVerdict, ChecksumVerdict)> {
+        Some((self.ip_checksum, self.udp_checksum))
     }
 
     fn request_tx_checksum(&mut self, l2_len: u8, l3_len: u8) {

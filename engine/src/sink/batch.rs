@@ -133,16 +133,16 @@ impl Batch {
     /// there is no room for it.
     #[inline]
     pub fn push(&mut self, datagram: &Datagram<'_>, real_ns: u64) -> bool {
-        let end = self.payload.len() + datagram.payload.len();
+        let end = self.payload.len() + datagram.payload().len();
         if self.time.len() >= self.row_capacity || end > self.byte_capacity {
             return false;
         }
         self.time.push(real_ns.cast_signed());
-        self.src_addr.extend_from_slice(&addr_bytes(datagram.src_ip));
-        self.src_port.push(datagram.src_port);
-        self.dst_addr.extend_from_slice(&addr_bytes(datagram.dst_ip));
-        self.dst_port.push(datagram.dst_port);
-        self.payload.extend_from_slice(datagram.payload);
+        self.src_addr.extend_from_slice(&addr_bytes(datagram.src_ip()));
+        self.src_port.push(datagram.src_port());
+        self.dst_addr.extend_from_slice(&addr_bytes(datagram.dst_ip()));
+        self.dst_port.push(datagram.dst_port());
+        self.payload.extend_from_slice(datagram.payload());
         // `byte_capacity` is at most `i32::MAX`.
         self.offsets.push(end as i32);
         true
@@ -221,18 +221,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::MacAddr;
+    use crate::netpoll::hook::DatagramBuf;
 
-    fn datagram<'a>(src_ip: IpAddr, dst_ip: IpAddr, ports: (u16, u16), payload: &'a [u8]) -> Datagram<'a> {
-        Datagram {
-            src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-            src_ip,
-            dst_ip,
-            src_port: ports.0,
-            dst_port: ports.1,
-            vlan: None,
-            payload,
-        }
+    fn push(batch: &mut Batch, src: IpAddr, dst: IpAddr, ports: (u16, u16), payload: &[u8], time_ns: u64) -> bool {
+        batch.push(&DatagramBuf::new((src, ports.0).into(), (dst, ports.1).into(), payload).datagram(), time_ns)
+    }
+
+    /// Whether there was room for a datagram with that payload.
+    fn fits(batch: &mut Batch, payload: &[u8]) -> bool {
+        push(batch, ANY, ANY, (1, 2), payload, 0)
     }
 
     const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -241,15 +238,15 @@ mod tests {
     fn room_ends_at_rows_and_at_bytes_exactly() {
         let mut batch = Batch::new(2, 10);
         assert!(batch.is_empty());
-        assert!(!batch.push(&datagram(ANY, ANY, (1, 2), &[0; 11]), 0));
-        assert!(batch.push(&datagram(ANY, ANY, (1, 2), &[0; 10]), 0));
-        assert!(!batch.push(&datagram(ANY, ANY, (1, 2), b"x"), 0), "no byte left");
-        assert!(batch.push(&datagram(ANY, ANY, (1, 2), b""), 0));
-        assert!(!batch.push(&datagram(ANY, ANY, (1, 2), b""), 0), "no row left");
+        assert!(!fits(&mut batch, &[0; 11]));
+        assert!(fits(&mut batch, &[0; 10]));
+        assert!(!fits(&mut batch, b"x"), "no byte left");
+        assert!(fits(&mut batch, b""));
+        assert!(!fits(&mut batch, b""), "no row left");
         assert_eq!((batch.rows(), batch.payload_bytes()), (2, 10));
         batch.clear();
         assert!(batch.is_empty());
-        assert!(batch.push(&datagram(ANY, ANY, (1, 2), &[0; 10]), 0));
+        assert!(fits(&mut batch, &[0; 10]));
     }
 
     #[test]
@@ -257,7 +254,7 @@ mod tests {
         let mut batch = Batch::new(100, 1000);
         let before = (batch.time.as_ptr(), batch.offsets.as_ptr(), batch.payload.as_ptr(), batch.src_addr.as_ptr());
         for _ in 0..3 {
-            while batch.push(&datagram(ANY, ANY, (1, 2), b"0123456789"), 7) {}
+            while fits(&mut batch, b"0123456789") {}
             assert_eq!(batch.rows(), 100);
             batch.clear();
         }
@@ -275,7 +272,7 @@ mod tests {
         ) {
             let mut batch = Batch::new(20, 1000);
             for (src, dst, ports, payload, time) in &rows {
-                prop_assert!(batch.push(&datagram(*src, *dst, *ports, payload), *time));
+                prop_assert!(push(&mut batch, *src, *dst, *ports, payload, *time));
             }
             let read: Vec<_> = batch.iter().collect();
             prop_assert_eq!(read.len(), rows.len());

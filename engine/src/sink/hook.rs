@@ -195,7 +195,7 @@ impl SinkHook {
 
     #[inline(never)]
     fn append_to_next(&mut self, datagram: &Datagram<'_>, now: Now) {
-        if datagram.payload.len() > self.batch_bytes {
+        if datagram.payload().len() > self.batch_bytes {
             self.shared.counters.too_long.add(1);
             self.note_loss(datagram, "too_long", now);
             return;
@@ -256,8 +256,13 @@ impl SinkHook {
 
     #[cold]
     fn note_loss(&mut self, datagram: &Datagram<'_>, reason: &'static str, now: Now) {
-        let Datagram { src_ip, src_port, dst_ip, dst_port, payload, .. } = *datagram;
-        self.losses.add(Loss::one(Whose { src_ip, src_port, dst_ip, dst_port }, reason, payload, now.real_ns));
+        let whose = Whose {
+            src_ip: datagram.src_ip(),
+            src_port: datagram.src_port(),
+            dst_ip: datagram.dst_ip(),
+            dst_port: datagram.dst_port(),
+        };
+        self.losses.add(Loss::one(whose, reason, datagram.payload(), now.real_ns));
     }
 
     fn hand_over_losses(&mut self) {
@@ -280,14 +285,14 @@ impl RxHook for SinkHook {
         }
         self.update_level();
         for datagram in burst.datagrams {
-            let src = addr_bytes(datagram.src_ip);
+            let src = addr_bytes(datagram.src_ip());
             let counters = &self.shared.counters;
             if !self.source_limit.allows(&src, burst.now.mono_ns, &counters.hidden_notices) {
                 counters.source_rate.add(1);
                 self.note_loss(datagram, "source_rate", burst.now);
                 continue;
             }
-            match self.shedder.judge(&src, datagram.payload, self.level, burst.now.mono_ns) {
+            match self.shedder.judge(&src, datagram.payload(), self.level, burst.now.mono_ns) {
                 Verdict::Keep => self.append(datagram, burst.now),
                 verdict => self.shed(datagram, verdict, burst.now),
             }

@@ -93,14 +93,14 @@ impl RxHook for Hook {
     fn rx_hook(&mut self, np: &dyn HookSend, burst: &RxBurst<'_>) {
         assert!((1..=64).contains(&burst.datagrams.len()));
         for datagram in burst.datagrams {
-            if self.panics && datagram.payload.starts_with(b"P") {
+            if self.panics && datagram.payload().starts_with(b"P") {
                 // Without the panic hook, which would end a fuzzer.
                 std::panic::resume_unwind(Box::new("as told"));
             }
-            if datagram.payload.starts_with(b"R") {
-                let _ = np.reply(datagram, datagram.payload);
+            if datagram.payload().starts_with(b"R") {
+                let _ = np.reply(datagram, datagram.payload());
             }
-            self.kept.lock().expect("no panic holds it").push(datagram.payload.to_vec());
+            self.kept.lock().expect("no panic holds it").push(datagram.payload().to_vec());
         }
     }
 }

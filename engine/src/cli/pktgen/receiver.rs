@@ -225,7 +225,7 @@ impl RxHook for Hook {
         // Not the burst's own time: that was before its frames were looked for.
         let now_ns = self.clock.unwrap_or(Clock::Monotonic).now_ns();
         for datagram in burst.datagrams {
-            self.take(datagram.payload, now_ns);
+            self.take(datagram.payload(), now_ns);
         }
     }
 }

@@ -24,15 +24,15 @@ impl<B: Frame> HookSend for HookSender<B> {
     }
 
     fn reply(&self, to: &Datagram<'_>, payload: &[u8]) -> Result<(), SendError> {
-        let template = match (to.src_ip, to.dst_ip) {
+        let template = match (to.src_ip(), to.dst_ip()) {
             (IpAddr::V4(dst_ip), IpAddr::V4(asked)) => Some(UdpTemplate::new(&UdpFlow {
                 src_mac: self.shared.port.mac,
-                dst_mac: to.src_mac,
+                dst_mac: to.src_mac(),
                 // A group was asked: answered from our own address.
                 src_ip: if asked.is_broadcast() || asked.is_multicast() { self.shared.local_ip } else { asked },
                 dst_ip,
-                src_port: to.dst_port,
-                dst_port: to.src_port,
+                src_port: to.dst_port(),
+                dst_port: to.src_port(),
             })),
             _ => None,
         };

@@ -63,7 +63,8 @@ fn every_frame_is_what_the_kernel_meant() {
     ] {
         let (meta, payload) = udp(&frame);
         assert_eq!((payload.as_str(), meta.partial), (text, is_partial));
-        assert_eq!((meta.src_mac, meta.src_ip, meta.src_port), (PEER, PEER_IP, 6665));
+        let datagram = meta.datagram(&frame);
+        assert_eq!((datagram.src_mac(), datagram.src_ip(), datagram.src_port()), (PEER, PEER_IP.into(), 6665));
     }
     for fragment in [first, last] {
         assert_eq!(verdict(&fragment), Verdict::Unmatched(Reason::IpFragment));

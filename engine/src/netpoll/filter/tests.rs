@@ -28,6 +28,16 @@ fn plain(frame: &[u8], rules: &FilterRules) -> Verdict {
     classify(frame, true, UNKNOWN, UNKNOWN, rules)
 }
 
+fn common(
+    frame: &[u8],
+    contiguous: bool,
+    ip: ChecksumVerdict,
+    udp: ChecksumVerdict,
+    rules: FilterRules,
+) -> Option<UdpMeta> {
+    Filter::new(rules).common::<checksum::Any>(frame, contiguous, Some((ip, udp)))
+}
+
 fn accepted(verdict: Verdict) -> Option<UdpMeta> {
     match verdict {
         Verdict::Udp(meta) => Some(meta),
@@ -66,22 +76,13 @@ fn reasons_are_in_order_and_their_names_differ() {
 #[test]
 fn the_good_frame_to_the_last_field() {
     let frame = good_frame();
-    let expected = UdpMeta {
-        src_mac: MacAddr(PEER_MAC),
-        src_ip: PEER_IP.into(),
-        dst_ip: US_IP.into(),
-        src_port: 6665,
-        dst_port: PORT,
-        vlan: None,
-        partial: false,
-        payload_at: 42,
-        payload_len: PAYLOAD.len() as u16,
-    };
+    let expected = UdpMeta { ip_at: 14, payload_at: 42, payload_len: PAYLOAD.len() as u16, vlan: None, partial: false };
     assert_eq!(plain(&frame, &rules()), Verdict::Udp(expected));
-    assert_eq!(common(&frame, true, UNKNOWN, UNKNOWN, &rules()), Some(expected));
+    assert_eq!(common(&frame, true, UNKNOWN, UNKNOWN, rules()), Some(expected));
     let datagram = expected.datagram(&frame);
-    assert_eq!((datagram.src_ip, datagram.dst_ip), (PEER_IP.into(), US_IP.into()));
-    assert_eq!((datagram.payload, datagram.src_port, datagram.dst_port), (PAYLOAD, 6665, PORT));
+    assert_eq!((datagram.src_ip(), datagram.dst_ip()), (PEER_IP.into(), US_IP.into()));
+    assert_eq!((datagram.src_mac(), datagram.vlan()), (MacAddr(PEER_MAC), None));
+    assert_eq!((datagram.payload(), datagram.src_port(), datagram.dst_port()), (PAYLOAD, 6665, PORT));
     assert_eq!(expected.payload(&frame[..50]), b"");
 }
 
@@ -266,7 +267,7 @@ proptest! {
         frame in mutated(), contiguous in proptest::bool::weighted(0.95), ip in any_verdict(), udp in any_verdict(), rules in any_rules(),
     ) {
         let slow = careful(&frame, contiguous, ip, udp, &rules);
-        if let Some(meta) = common(&frame, contiguous, ip, udp, &rules) {
+        if let Some(meta) = common(&frame, contiguous, ip, udp, rules.clone()) {
             prop_assert_eq!(slow, Ok(Verdict::Udp(meta)));
         }
         prop_assert_eq!(classify(&frame, contiguous, ip, udp, &rules), slow.unwrap_or_else(Verdict::Unmatched));
@@ -288,7 +289,7 @@ proptest! {
         let mut frame = frame(mac, 0x0800, &packet(src, US_IP, 17, &datagram(src, US_IP, PORT, &payload)));
         frame.resize(frame.len() + padding, 0);
         let open = FilterRules { remote_ip: None, ..rules() };
-        let meta = common(&frame, true, verdict, verdict, &open);
+        let meta = common(&frame, true, verdict, verdict, open);
         prop_assert_eq!(meta.map(|m| m.payload(&frame).to_vec()), Some(payload));
     }
 

@@ -52,7 +52,6 @@ impl<P: PortIo> PollState<P> {
     }
 
     pub(crate) fn set_rx_np(&mut self, rx_np: RxNp<P::Buf>, filter: &RxFilter) {
-        self.rules.rx_client = true;
         self.set_filter(filter);
         self.rx_np = Some(rx_np);
     }
@@ -62,14 +61,17 @@ impl<P: PortIo> PollState<P> {
             Some(std::net::IpAddr::V4(ip)) => Some(ip),
             _ => None,
         };
-        self.rules.local_ip = v4(filter.local_ip);
-        self.rules.remote_ip = v4(filter.remote_ip);
-        self.rules.allow = filter.allow.clone();
-        self.rules.local_ports = filter.local_ports.clone();
+        self.filter.change(|rules| {
+            rules.rx_client = true;
+            rules.local_ip = v4(filter.local_ip);
+            rules.remote_ip = v4(filter.remote_ip);
+            rules.allow = filter.allow.clone();
+            rules.local_ports = filter.local_ports.clone();
+        });
     }
 
     pub(crate) fn clear_rx_np(&mut self) -> Option<RxNp<P::Buf>> {
-        self.rules.rx_client = false;
+        self.filter.change(|rules| rules.rx_client = false);
         self.rx_np.take()
     }
 

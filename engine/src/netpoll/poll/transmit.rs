@@ -116,13 +116,13 @@ impl<P: PortIo> PollState<P> {
         (client.resolution, client.valid_until_ns) = (lookup.state, lookup.valid_until_ns);
         let local_ip = client.shared.local_ip;
         if lookup.ask {
-            self.send_arp(Arp::request(self.rules.mac, local_ip, next_hop));
+            self.send_arp(Arp::request(self.filter.rules().mac, local_ip, next_hop));
         }
     }
 
     /// Tells the link that an address is ours.
     pub(crate) fn announce(&mut self, ip: Ipv4Addr) {
-        self.send_arp(Arp::gratuitous(self.rules.mac, ip));
+        self.send_arp(Arp::gratuitous(self.filter.rules().mac, ip));
         self.flush(crate::netpoll::clock::now().mono_ns);
     }
 

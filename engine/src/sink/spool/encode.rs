@@ -142,7 +142,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::{netpoll::hook::Datagram, wire::MacAddr};
+    use crate::netpoll::hook::DatagramBuf;
 
     #[test]
     fn columns_change_hands_without_a_copy() {
@@ -150,10 +150,9 @@ mod tests {
         let src_ip: IpAddr = "2001:db8::1".parse().unwrap();
         let dst_ip: IpAddr = "10.0.0.1".parse().unwrap();
         let payload = [b'x'; 100];
-        let src_mac = MacAddr([2, 0, 0, 0, 0, 1]);
-        let datagram = Datagram { src_mac, src_ip, dst_ip, src_port: 1, dst_port: 2, vlan: None, payload: &payload };
+        let datagram = DatagramBuf::new((src_ip, 1).into(), (dst_ip, 2).into(), &payload);
         for time in 0..70 {
-            assert!(batch.push(&datagram, time));
+            assert!(batch.push(&datagram.datagram(), time));
         }
         let places = |batch: &Batch| {
             let bytes =
@@ -188,17 +187,9 @@ mod tests {
             batch.clear();
             let any: IpAddr = "10.0.0.1".parse().unwrap();
             let payload = vec![b'x'; at];
-            let datagram = Datagram {
-                src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-                src_ip: any,
-                dst_ip: any,
-                src_port: 1,
-                dst_port: 2,
-                vlan: None,
-                payload: &payload,
-            };
+            let datagram = DatagramBuf::new((any, 1).into(), (any, 2).into(), &payload);
             // The second has no row.
-            assert!(at == 1 || batch.push(&datagram, at as u64));
+            assert!(at == 1 || batch.push(&datagram.datagram(), at as u64));
             encoder.with_message(&mut batch, losses, |slices| bytes.extend_from_slice(&slices.concat())).unwrap();
         }
         bytes.extend_from_slice(&END_OF_STREAM);

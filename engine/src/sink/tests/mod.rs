@@ -11,7 +11,6 @@ mod spool_output;
 mod text_output;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
     path::Path,
     time::{Duration, Instant},
 };
@@ -20,10 +19,9 @@ use super::{disk::faulty::FaultyDisk, *};
 use crate::{
     netpoll::{
         SendError,
-        hook::{Datagram, HookSend, Now, RxBurst},
+        hook::{Datagram, DatagramBuf, HookSend, Now, RxBurst},
     },
     port::MAX_BURST,
-    wire::MacAddr,
 };
 
 /// Nothing in these tests takes longer than this unless it is broken.
@@ -46,16 +44,8 @@ fn now_ns(start: Instant) -> Now {
     Now { mono_ns: start.elapsed().as_nanos() as u64, real_ns: real.as_nanos() as u64 }
 }
 
-fn datagram(source: u8, payload: &[u8]) -> Datagram<'_> {
-    Datagram {
-        src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
-        src_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, source)),
-        dst_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-        src_port: 1000 + u16::from(source),
-        dst_port: 514,
-        vlan: None,
-        payload,
-    }
+fn datagram(source: u8, payload: &[u8]) -> DatagramBuf {
+    DatagramBuf::new(([10, 0, 0, source], 1000 + u16::from(source)).into(), ([10, 0, 0, 1], 514).into(), payload)
 }
 
 /// A hook and the clock that drives it.
@@ -72,6 +62,7 @@ impl Lane {
     /// Delivers `lines` from `source` in bursts.
     fn deliver<'a>(&mut self, source: u8, lines: impl IntoIterator<Item = &'a [u8]>) {
         let datagrams: Vec<_> = lines.into_iter().map(|line| datagram(source, line)).collect();
+        let datagrams: Vec<_> = datagrams.iter().map(DatagramBuf::datagram).collect();
         for burst in datagrams.chunks(MAX_BURST) {
             let now = now_ns(self.start);
             self.hook.rx_hook(&NoSend, &RxBurst { now, datagrams: burst });

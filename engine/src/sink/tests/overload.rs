@@ -1,6 +1,9 @@
 //! A writer that does not keep up: the hook goes on, everything is counted, the right things are shed.
 
+use std::net::Ipv4Addr;
+
 use super::{super::disk::faulty::Faults, *};
+use crate::wire::MacAddr;
 
 /// Lets the writer go when the test ends, however it ends: it would wait for it.
 struct Brake(Arc<Faults>);
@@ -40,6 +43,7 @@ fn the_hook_never_allocates() {
     let long = vec![b'x'; 9000];
     datagrams.push(datagram(2, &long));
     datagrams.push(datagram(3, b"0,1,2,-;Kernel panic - not syncing"));
+    let datagrams: Vec<_> = datagrams.iter().map(DatagramBuf::datagram).collect();
     let allocated = allocation_counter::measure(|| {
         // Past the last empty batch, so that every way through the hook is taken.
         for step in 0..2000 {

@@ -90,26 +90,24 @@ fn addresses_ports_and_times_survive() {
     let dir = tempfile::tempdir().unwrap();
     let sink = Sink::open(spool_config(dir.path())).unwrap();
     let mut hook = sink.hooks().hook(QueueId(3));
-    let sent = Datagram {
-        src_ip: "2001:db8::7".parse().unwrap(),
-        dst_ip: "192.0.2.1".parse().unwrap(),
-        src_port: 65_535,
-        dst_port: 6666,
-        ..datagram(1, b"\0\xff payload \n")
-    };
+    let sent = DatagramBuf::new(
+        "[2001:db8::7]:65535".parse().unwrap(),
+        "192.0.2.1:6666".parse().unwrap(),
+        b"\0\xff payload \n",
+    );
     let now = Now { mono_ns: 1, real_ns: 1_795_443_419_000_123_456 };
-    hook.rx_hook(&NoSend, &RxBurst { now, datagrams: &[sent] });
+    hook.rx_hook(&NoSend, &RxBurst { now, datagrams: &[sent.datagram()] });
     drop(hook);
     assert_settled(&sink.stop());
     let path = &segments(dir.path()).unwrap()[0].path;
     let batch = SegmentReader::open(path).unwrap().next_batch().unwrap().unwrap();
     let expected = RawDatagram {
         time_ns: now.real_ns,
-        src_ip: sent.src_ip,
-        src_port: sent.src_port,
-        dst_ip: sent.dst_ip,
-        dst_port: sent.dst_port,
-        payload: sent.payload,
+        src_ip: "2001:db8::7".parse().unwrap(),
+        src_port: 65_535,
+        dst_ip: "192.0.2.1".parse().unwrap(),
+        dst_port: 6666,
+        payload: b"\0\xff payload \n",
     };
     assert_eq!(batch.iter().collect::<Vec<_>>(), [expected]);
 }
