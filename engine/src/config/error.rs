@@ -127,8 +127,10 @@ impl Mistake {
         let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
         let line_text = text[line_start..].lines().next().unwrap_or("");
         let line_end = line_start + line_text.len();
+        // A place inside of the line's end (between CR and LF) is right behind the line.
+        let start = start.min(line_end);
         // A place behind the last newline (end of file) has an empty line of its own.
-        let end = char_boundary(text, span.end.clamp(start, line_end.max(start)));
+        let end = char_boundary(text, span.end.clamp(start, line_end));
         let before = text[line_start..start].chars().count();
         let width = text[start..end].chars().count().max(1);
 
