@@ -567,7 +567,8 @@ fn a_clock_that_steps_costs_no_line_and_files_each_under_its_hour() {
         for n in 0..LINES {
             mono_ns += 1_000_000;
             let text = format!("6,{},{},-;line {n} of step {step}\n", step as u64 * LINES + n, mono_ns / 1000);
-            let line = netpoll::netpoll::hook::DatagramBuf::new((PEER_IP, 6665).into(), (US_IP, 6666).into(), text.as_bytes());
+            let line =
+                netpoll::netpoll::hook::DatagramBuf::new((PEER_IP, 6665).into(), (US_IP, 6666).into(), text.as_bytes());
             let now = Now { mono_ns, real_ns: real_ns + n * 1_000_000 };
             hook.rx_hook(&NoSend, &RxBurst { now, datagrams: &[line.datagram()] });
             hook.tick(now);
