@@ -68,7 +68,9 @@ fn spool(dir: &Path, segment: u64) {
     let raw: Vec<_> = payloads
         .iter()
         .map(|(at, (dst_port, payload))| RawDatagram {
-            time_ns: START_NS + at * 1_000_000,
+            // All within a second or two of `convert`'s clock, which stands still: a clock far from the newest datagram is
+            // silence, and what waits is then stored as it is.
+            time_ns: START_NS + at * 10_000,
             src_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
             src_port: 6665,
             dst_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
