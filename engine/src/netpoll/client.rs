@@ -12,7 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -22,6 +22,7 @@ pub use options::{ClientOptions, DropCallback, OnFull, RemoteMac};
 
 use super::{
     SendError,
+    closing::Closing,
     dirty::DirtyMap,
     info::NetpollInfo,
     port::{Port, PortShared},
@@ -61,9 +62,7 @@ pub(crate) struct ClientShared {
     pub(crate) submit: SubmitCounters,
     pub(crate) sent: SentCounters,
     ip_id: AtomicU32,
-    closed: AtomicBool,
-    /// Threads inside `submit` of a shared client; `C1`/`C2` below.
-    submitting: AtomicU32,
+    closing: Closing,
     /// Frames in the transmit stage.
     staged: AtomicU64,
     /// Credits that the poll context could not give for want of mbufs.
@@ -106,8 +105,7 @@ impl ClientShared {
             submit: SubmitCounters::default(),
             sent: SentCounters::default(),
             ip_id: AtomicU32::new(0),
-            closed: AtomicBool::new(false),
-            submitting: AtomicU32::new(0),
+            closing: Closing::new(),
             staged: AtomicU64::new(0),
             owed: AtomicU64::new(0),
         })
@@ -137,11 +135,7 @@ impl ClientShared {
 
     /// No more submissions from now on; returns once those under way are through.
     pub(crate) fn close(&self) {
-        // C1: SeqCst swap, pairs with C2: either the submitter's count is seen here, or it sees `closed`.
-        self.closed.swap(true, Ordering::SeqCst);
-        while self.submitting.load(Ordering::SeqCst) > 0 {
-            std::thread::yield_now();
-        }
+        self.closing.close();
     }
 
     /// Fills a frame and pushes it, or says why not; counts either. The caller then marks the client
@@ -160,7 +154,7 @@ impl ClientShared {
             Err(error)
         };
         count(R::SHARED, &counters.submitted, 1);
-        if self.closed.load(Ordering::Relaxed) {
+        if self.closing.is_closed() {
             return refuse(&counters.closed, SendError::Closed);
         }
         let most = match headers {
@@ -237,21 +231,18 @@ impl ClientShared {
         payload: &[u8],
         wait: impl FnOnce(&mut &'a SharedRing<B>) -> Option<B>,
     ) -> Result<(), SendError> {
-        // C2: SeqCst, pairs with C1.
-        self.submitting.fetch_add(1, Ordering::SeqCst);
-        let result = if self.closed.load(Ordering::SeqCst) {
-            self.submit.submitted.add_shared(1);
-            self.submit.closed.add_shared(1);
-            Err(SendError::Closed)
-        } else {
+        let result = self.closing.enter(|| {
             let result = self.submit(&mut { ring }, headers, payload, wait);
             if result.is_ok() {
                 self.mark();
             }
             result
-        };
-        self.submitting.fetch_sub(1, Ordering::Release);
-        result
+        });
+        result.unwrap_or_else(|| {
+            self.submit.submitted.add_shared(1);
+            self.submit.closed.add_shared(1);
+            Err(SendError::Closed)
+        })
     }
 
     fn stats(&self, in_ring: usize) -> ClientStats {
@@ -472,7 +463,7 @@ fn wait_for_credit<P: PortIo>(
             return Some(credit);
         }
         // A client that is being cleaned up waits no longer: its clean-up waits for it.
-        if start.elapsed() >= limit || shared.closed.load(Ordering::Relaxed) {
+        if start.elapsed() >= limit || shared.closing.is_closed() {
             return None;
         }
     }

@@ -6,6 +6,7 @@
 mod arp;
 mod client;
 mod clock;
+mod closing;
 mod context;
 mod dirty;
 pub mod filter;
@@ -17,6 +18,7 @@ pub mod options;
 mod poll;
 mod poll_loop;
 mod port;
+mod published;
 mod rate;
 mod ring;
 mod send;

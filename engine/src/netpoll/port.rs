@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -20,6 +20,7 @@ use super::{
     hook::RxHookFactory,
     info::{NetpollInfo, NewRx, Registry, RxFilter},
     poll::{EngineClient, PollState},
+    published::Published,
     ring::{self},
     stats::{PortStats, QueueLedger},
 };
@@ -99,9 +100,7 @@ impl PortShared {
 pub struct Port<P: PortIo = super::DefaultIo> {
     pub(crate) shared: Arc<PortShared>,
     ledgers: Box<[Arc<QueueLedger>]>,
-    npinfo: Mutex<Option<Arc<NetpollInfo<P>>>>,
-    /// Counts changes of `npinfo`. Read by poll loops each round.
-    generation: AtomicU64,
+    npinfo: Published<Option<Arc<NetpollInfo<P>>>>,
     /// Held throughout a set-up or clean-up.
     setup: Mutex<Setup<P>>,
 }
@@ -136,8 +135,7 @@ impl<P: PortIo> Port<P> {
         Arc::new(Self {
             shared,
             ledgers: queues.iter().map(|_| Arc::default()).collect(),
-            npinfo: Mutex::new(None),
-            generation: AtomicU64::new(0),
+            npinfo: Published::new(None),
             setup: Mutex::new(Setup { idle: queues, served: false, closed: false }),
         })
     }
@@ -174,18 +172,12 @@ impl<P: PortIo> Port<P> {
 
     /// What the port's clients share, while it has any.
     pub fn npinfo(&self) -> Option<Arc<NetpollInfo<P>>> {
-        self.npinfo.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.npinfo.get()
     }
 
     /// For a poll loop: `Some` with the new value where [`Port::npinfo`] changed since `seen`.
     pub(crate) fn npinfo_since(&self, seen: &mut u64) -> Option<Option<Arc<NetpollInfo<P>>>> {
-        // I1: Acquire, pairs with I2.
-        let generation = self.generation.load(Ordering::Acquire);
-        if generation == *seen {
-            return None;
-        }
-        *seen = generation;
-        Some(self.npinfo())
+        self.npinfo.since(seen)
     }
 
     /// Sets up a client that only sends.
@@ -363,9 +355,7 @@ impl<P: PortIo> Port<P> {
     }
 
     fn publish(&self, npinfo: Option<Arc<NetpollInfo<P>>>) {
-        *self.npinfo.lock().unwrap_or_else(PoisonError::into_inner) = npinfo;
-        // I2: Release, pairs with I1.
-        self.generation.fetch_add(1, Ordering::Release);
+        drop(self.npinfo.set(npinfo));
     }
 
     fn fresh_info(&self, setup: &mut Setup<P>) -> Arc<NetpollInfo<P>> {

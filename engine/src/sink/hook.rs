@@ -4,20 +4,18 @@
 //! one brings them back empty. Nothing here allocates, locks, waits or makes a system call: where no
 //! empty batch is left, datagrams are dropped and counted, and a note of whose they were goes to the writer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::{
-    SinkConfig,
     batch::{Batch, addr_bytes},
+    done::Done,
     ledger::HookCounters,
     loss::{Loss, Losses, Whose},
     notices::{self, Notice},
-    shed::{SEVERITIES, ShedPolicy, Shedder, Verdict},
+    settings::HookSettings,
+    shed::{ShedPolicy, Shedder, Verdict},
     source_limit::SourceLimit,
 };
 use crate::{
@@ -25,48 +23,13 @@ use crate::{
     netpoll::hook::{Datagram, HookSend, Now, RxBurst, RxHook},
 };
 
-/// What a reload changes for running hooks. Written by whoever reloads, read by the hooks once a poll.
-#[derive(Debug, Default)]
-pub(super) struct HookSettings {
-    flush_ns: AtomicU64,
-    /// Lines a second and source; 0: no limit.
-    lines_per_source: AtomicU32,
-    everyone: [AtomicU8; SEVERITIES],
-    screaming: [AtomicU8; SEVERITIES],
-    /// Bumped after a change (release S1, pairs with the acquire load S2 in [`SinkHook::tick`]).
-    generation: AtomicU64,
-    /// The writer has ended; relaxed: it only chooses the reason of a drop.
-    closed: AtomicBool,
-}
-
-impl HookSettings {
-    pub(super) fn set(&self, config: &SinkConfig) {
-        let shed = &config.shed;
-        self.flush_ns.store(config.flush_interval.as_nanos() as u64, Ordering::Relaxed);
-        self.lines_per_source.store(config.max_lines_per_source_per_s.unwrap_or(0), Ordering::Relaxed);
-        for (place, value) in self.everyone.iter().zip(shed.everyone).chain(self.screaming.iter().zip(shed.screaming)) {
-            place.store(value, Ordering::Relaxed);
-        }
-        self.generation.fetch_add(1, Ordering::Release); // S1
-    }
-
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-    }
-
-    fn shed(&self) -> ShedPolicy {
-        let values = |places: &[AtomicU8; SEVERITIES]| std::array::from_fn(|i| places[i].load(Ordering::Relaxed));
-        ShedPolicy { everyone: values(&self.everyone), screaming: values(&self.screaming) }
-    }
-}
-
 /// What a hook shares with the sink.
 #[derive(Debug)]
 pub(super) struct HookShared {
     pub(super) queue: QueueId,
     pub(super) counters: HookCounters,
-    /// The hook is gone and has flushed (release D1, pairs with the acquire load D2 in the writer).
-    pub(super) done: AtomicBool,
+    /// The hook is gone and has flushed.
+    pub(super) done: Done,
 }
 
 /// The writer's ends of one hook's rings.
@@ -134,7 +97,7 @@ impl SinkHook {
         }
         let (notices, notices_end) = RingBuffer::new(notices::RING);
         let (loss_ring, losses_end) = RingBuffer::new(LOSS_RING);
-        let shared = Arc::new(HookShared { queue, counters: HookCounters::default(), done: AtomicBool::new(false) });
+        let shared = Arc::new(HookShared { queue, counters: HookCounters::default(), done: Done::new() });
         let mut hook = SinkHook {
             current: None,
             opened_ns: 0,
@@ -170,11 +133,10 @@ impl SinkHook {
 
     #[cold]
     fn apply_settings(&mut self) {
-        self.generation = self.settings.generation.load(Ordering::Acquire); // S2
-        self.flush_ns = self.settings.flush_ns.load(Ordering::Relaxed);
-        self.shedder.set_policy(self.settings.shed());
-        let lines = self.settings.lines_per_source.load(Ordering::Relaxed);
-        self.source_limit.set_lines_per_s(lines, &self.shared.counters.hidden_notices);
+        let settings = self.settings.read();
+        (self.generation, self.flush_ns) = (settings.generation, settings.flush_ns);
+        self.shedder.set_policy(settings.shed);
+        self.source_limit.set_lines_per_s(settings.lines_per_source, &self.shared.counters.hidden_notices);
     }
 
     #[inline]
@@ -279,7 +241,7 @@ impl RxHook for SinkHook {
     fn rx_hook(&mut self, _np: &dyn HookSend, burst: &RxBurst<'_>) {
         let count = burst.datagrams.len() as u64;
         self.shared.counters.delivered.add(count);
-        if self.settings.closed.load(Ordering::Relaxed) {
+        if self.settings.is_closed() {
             self.shared.counters.sink_closed.add(count);
             return;
         }
@@ -301,13 +263,13 @@ impl RxHook for SinkHook {
     }
 
     fn tick(&mut self, now: Now) {
-        if self.generation != self.settings.generation.load(Ordering::Acquire) {
+        if self.settings.changed_since(self.generation) {
             self.apply_settings();
         }
         self.shedder.tick(now.mono_ns);
         self.source_limit.tick(now.mono_ns, &self.shared.counters.hidden_notices);
         // Only to a writer that keeps up: else each interval would use up a batch for a few rows.
-        let closed = self.settings.closed.load(Ordering::Relaxed);
+        let closed = self.settings.is_closed();
         let due = self.current.is_some() && !closed && now.mono_ns.saturating_sub(self.opened_ns) >= self.flush_ns;
         if due && self.full.slots() == self.batch_count {
             self.send_current();
@@ -323,7 +285,7 @@ impl RxHook for SinkHook {
 impl Drop for SinkHook {
     fn drop(&mut self) {
         self.source_limit.end_all(&self.shared.counters.hidden_notices);
-        if self.settings.closed.load(Ordering::Relaxed) {
+        if self.settings.is_closed() {
             // Nobody would take it.
             let rows = self.current.take().map_or(0, |batch| batch.rows() as u64);
             self.shared.counters.sink_closed.add(rows);
@@ -331,6 +293,6 @@ impl Drop for SinkHook {
         self.send_current();
         self.hand_over_losses();
         self.publish_open_rows();
-        self.shared.done.store(true, Ordering::Release); // D1
+        self.shared.done.set();
     }
 }

@@ -18,6 +18,7 @@ pub mod batch;
 mod config;
 pub mod decode;
 mod disk;
+mod done;
 mod helper;
 mod hook;
 mod ledger;
@@ -29,6 +30,7 @@ mod output;
 #[cfg(feature = "store")]
 pub mod query;
 pub mod record;
+mod settings;
 mod shared;
 mod shed;
 mod source_limit;

@@ -8,10 +8,11 @@ use std::{
 use super::{
     SinkConfig, SinkError, SinkStats,
     disk::Disk,
-    hook::{HookSettings, HookShared},
+    hook::HookShared,
     ledger::{Checkpoint, HookStats, LogCounters, Saved, SinkLedger, WriterCounters},
     log::{Bookkeeper, Log, LogSetup, Names, Resume},
     output::{Encoder, Output},
+    settings::HookSettings,
 };
 
 /// The hooks that live, and the sums of those that are gone.

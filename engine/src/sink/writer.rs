@@ -14,6 +14,7 @@ use std::{
 
 use super::{
     Batch, SinkConfig, SinkError,
+    done::Taken,
     hook::QueueEnds,
     loss::{Loss, Losses, Whose},
     notices::Notices,
@@ -112,26 +113,25 @@ impl Writer {
         let mut taken = 0;
         let mut index = 0;
         while index < self.queues.len() {
-            // D2: what the hook sent before it was done is in the ring now.
-            let done = self.queues[index].shared.done.load(Ordering::Acquire);
-            let batch = self.queues[index].full.pop();
+            let queue = &mut self.queues[index];
+            let batch = queue.shared.done.take(|| queue.full.pop().ok());
             // After it: what was dropped before its end is in the other ring by now.
             while let Ok(loss) = self.queues[index].losses.pop() {
                 self.losses.add(loss);
             }
             match batch {
-                Ok(batch) => {
+                Taken::One(batch) => {
                     taken += 1;
                     self.store(index, batch, deadline);
                 }
-                Err(_) if done => {
+                Taken::Over => {
                     self.tell(index);
                     let queue = self.queues.swap_remove(index);
                     self.shared.retire(&queue.shared);
                     // The ring swapped in here is looked at now.
                     continue;
                 }
-                Err(_) => {}
+                Taken::Nothing => {}
             }
             self.tell(index);
             index += 1;
