@@ -12,10 +12,7 @@ use std::{
 
 use netpoll::{
     QueueId,
-    netpoll::{
-        SendError,
-        hook::{Datagram, DatagramBuf, HookSend, Now, RxBurst, RxHook},
-    },
+    netpoll::hook::{DatagramBuf, NoSend, Now, RxBurst, RxHook},
     sink::{ShedPolicy, Sink, SinkConfig, SyncPolicy},
 };
 
@@ -23,18 +20,6 @@ const PAYLOAD_BYTES: usize = 160;
 const BURST: usize = 32;
 const ROUNDS: usize = 5;
 const LINES: usize = 2_000_000;
-
-struct NoSend;
-
-impl HookSend for NoSend {
-    fn send(&self, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-
-    fn reply(&self, _: &Datagram<'_>, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-}
 
 fn line() -> Vec<u8> {
     let mut line = b"<134>Nov 23 14:16:59 host-17 service[4242]: ".to_vec();

@@ -10,9 +10,8 @@ use std::{hint::black_box, net::Ipv4Addr, time::Instant};
 use netpoll::{
     QueueId,
     netpoll::{
-        SendError,
         filter::{Filter, FilterRules, PrefixSet, Reason, Verdict},
-        hook::{Datagram, DatagramBuf, HookSend, Now, RxBurst, RxHook},
+        hook::{DatagramBuf, NoSend, Now, RxBurst, RxHook},
     },
     port::ChecksumVerdict,
     sink::{ShedPolicy, Sink, SinkConfig, SyncPolicy},
@@ -20,18 +19,6 @@ use netpoll::{
 };
 
 const ROUNDS: usize = 400;
-
-struct NoSend;
-
-impl HookSend for NoSend {
-    fn send(&self, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-
-    fn reply(&self, _: &Datagram<'_>, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-}
 
 fn main() {
     filter();

@@ -1,7 +1,14 @@
 //! A bad day, fault by fault, over ports in memory: what `docs/faults.md` promises. Beside the port with the fault
 //! another one runs, on the same lcore where that can be: it answers ARP throughout.
 
+#[cfg(feature = "store")]
+#[path = "faults/clock.rs"]
+mod clock;
+#[path = "faults/rig.rs"]
+mod rig;
 mod support;
+#[path = "faults/table.rs"]
+mod table;
 
 use std::{
     sync::{
@@ -25,133 +32,8 @@ use netpoll::{
     },
     wire::{MacAddr, arp::Arp},
 };
+use rig::*;
 use support::*;
-
-/// Nothing here takes longer than this unless it is broken.
-const BOUND: Duration = Duration::from_secs(30);
-
-#[track_caller]
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < BOUND, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-/// A port whose faults can be set, with its wire.
-struct Faulty {
-    port: Arc<Port<FaultPort<MemoryPort>>>,
-    faults: Arc<Faults>,
-    wire: Wire,
-}
-
-impl Faulty {
-    fn new(ring_frames: usize, buffers: usize) -> Faulty {
-        let (io, wire) = MemoryPort::new(US_MAC, ring_frames, buffers);
-        let (io, faults) = FaultPort::new(io);
-        Faulty { port: Port::new(PortId(0), options(), vec![io]), faults, wire }
-    }
-
-    /// Its end: the receive equation holds, and every mbuf came back.
-    #[track_caller]
-    fn end(self) {
-        let stats = self.port.stats();
-        assert!(stats.balances(), "{stats}");
-        let queue = &stats.queue;
-        assert_eq!(queue.engine_submitted, queue.engine_sent + queue.engine_dropped);
-        let queues = self.port.close().expect("no client is left");
-        drop(queues);
-        while self.wire.take_buf().is_some() {}
-        assert_eq!(self.wire.pool().outstanding(), 0, "mbufs out = mbufs back");
-    }
-}
-
-fn arp_request() -> Vec<u8> {
-    let mut request = vec![0; 60];
-    Arp::request(PEER_MAC, PEER_IP, US_IP).emit_frame(&mut request, MacAddr::BROADCAST).unwrap();
-    request
-}
-
-fn is_arp_reply(frame: &[u8]) -> bool {
-    frame[12..14] == [8, 6] && frame[21] == 2
-}
-
-/// Asks for our address and waits for the answer. What else comes is thrown away.
-#[track_caller]
-fn ask(wire: &Wire) {
-    assert!(wire.inject(&arp_request()));
-    wait_for("an ARP reply", || take_all(wire).iter().any(|frame| is_arp_reply(frame)));
-}
-
-/// A thread that is an lcore and polls ports.
-struct Lcore<P: netpoll::port::PortIo> {
-    handle: PollLoopHandle<P>,
-    thread: JoinHandle<()>,
-}
-
-impl<P: netpoll::port::PortIo> Lcore<P> {
-    fn start(ports: &[&Arc<Port<P>>]) -> Lcore<P> {
-        let mut poll_loop = PollLoop::new(IdlePolicy::Sleep { max: Duration::from_micros(100) }, 32);
-        ports.iter().for_each(|port| poll_loop.add(port, QueueId(0)));
-        let handle = poll_loop.handle();
-        let thread = std::thread::spawn(move || {
-            let _lcore = enter_lcore();
-            poll_loop.run();
-        });
-        Lcore { handle, thread }
-    }
-
-    fn stop(self) -> std::thread::Result<()> {
-        self.handle.stop();
-        self.thread.join()
-    }
-}
-
-/// The port with the fault and its neighbour, on one lcore.
-struct Pair {
-    faulty: Faulty,
-    other: Faulty,
-    keeper: Netpoll<FaultPort<MemoryPort>>,
-    lcore: Lcore<FaultPort<MemoryPort>>,
-}
-
-impl Pair {
-    fn start(ring_frames: usize, buffers: usize) -> Pair {
-        let (faulty, other) = (Faulty::new(ring_frames, buffers), Faulty::new(64, 256));
-        let keeper = other.port.setup(client("keeper").ring_frames(1)).unwrap();
-        let lcore = Lcore::start(&[&faulty.port, &other.port]);
-        Pair { faulty, other, keeper, lcore }
-    }
-
-    #[track_caller]
-    fn other_answers(&self) {
-        (0..3).for_each(|_| ask(&self.other.wire));
-    }
-
-    /// The clients of the port with the fault are gone.
-    #[track_caller]
-    fn end(self) {
-        let Pair { faulty, other, keeper, lcore } = self;
-        drop(keeper);
-        lcore.stop().expect("no panic");
-        faulty.end();
-        other.end();
-    }
-}
-
-fn hook_factory(make: impl Fn() -> Box<dyn RxHook>) -> impl FnMut(QueueId) -> Box<dyn RxHook> {
-    move |_| make()
-}
-
-/// Whether ARP works, and the datagrams that the recorder has.
-#[track_caller]
-fn works_again(faulty: &Faulty, recorder: &Recorder) {
-    ask(&faulty.wire);
-    let before = recorder.payloads().len();
-    assert!(faulty.wire.inject(&datagram(514, b"works again")));
-    wait_for("a datagram", || recorder.payloads().len() > before);
-}
 
 #[test]
 fn an_empty_mempool_loses_what_finds_no_mbuf_and_nothing_else() {
@@ -544,71 +426,6 @@ fn all_faults_of_a_nic_in_turns_under_traffic() {
     pair.end();
 }
 
-/// The wall clock jumps, both ways and far, while lines come: each is stored, under the hour that the clock showed, and
-/// time-outs, which run by the monotonic clock, do not notice.
-#[cfg(feature = "store")]
-#[test]
-fn a_clock_that_steps_costs_no_line_and_files_each_under_its_hour() {
-    use netpoll::sink::{
-        Sink, SinkConfig,
-        store::{Converter, StoreConfig},
-    };
-    const HOUR_NS: u64 = 3_600_000_000_000;
-    const LINES: u64 = 100;
-    let dir = tempfile::tempdir().unwrap();
-    let sink = Sink::open(SinkConfig { min_free_bytes: 0, ..SinkConfig::new(dir.path()) }).unwrap();
-    let mut hook = sink.hooks().hook(QueueId(0));
-    let start_ns = 1_800_000_000_000_000_000 / HOUR_NS * HOUR_NS;
-    // Ahead, back, to the epoch (a machine without a clock), to the year 2200, and right again.
-    let steps =
-        [start_ns, start_ns + 3 * HOUR_NS, start_ns - 2 * HOUR_NS, 0, 7_258_118_400_000_000_000, start_ns + HOUR_NS];
-    let mut mono_ns = 1_000_000_000;
-    for (step, real_ns) in steps.into_iter().enumerate() {
-        for n in 0..LINES {
-            mono_ns += 1_000_000;
-            let text = format!("6,{},{},-;line {n} of step {step}\n", step as u64 * LINES + n, mono_ns / 1000);
-            let line =
-                netpoll::netpoll::hook::DatagramBuf::new((PEER_IP, 6665).into(), (US_IP, 6666).into(), text.as_bytes());
-            let now = Now { mono_ns, real_ns: real_ns + n * 1_000_000 };
-            hook.rx_hook(&NoSend, &RxBurst { now, datagrams: &[line.datagram()] });
-            hook.tick(now);
-        }
-    }
-    drop(hook);
-    let ledger = sink.stop();
-    let all = LINES * steps.len() as u64;
-    assert!(ledger.balanced() && ledger.stored == all, "{ledger}");
-    let mut converter = Converter::open(StoreConfig { min_free_bytes: 0, ..StoreConfig::new(dir.path()) }).unwrap();
-    converter.finish(start_ns + 2 * HOUR_NS).unwrap();
-    let total = |name: &str| converter.totals().get(name).copied().unwrap_or(0);
-    assert_eq!((total("datagrams"), total("records"), total("parquet_rows")), (all, all, all));
-    assert_eq!(total("incomplete_records") + total("missing_unknown"), 0, "no time-out has run out");
-    let mut hours: Vec<_> = std::fs::read_dir(dir.path().join("store"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .flat_map(|day| std::fs::read_dir(day).unwrap().map(|hour| hour.unwrap().path()))
-        .map(|hour| hour.strip_prefix(dir.path().join("store")).unwrap().display().to_string())
-        .collect();
-    hours.sort();
-    assert_eq!(hours.len(), steps.len(), "{hours:?}");
-    assert_eq!((&hours[0][..], &hours[5][..]), ("date=1970-01-01/hour=00", "date=2200-01-01/hour=00"));
-}
-
-#[cfg(feature = "store")]
-struct NoSend;
-
-#[cfg(feature = "store")]
-impl HookSend for NoSend {
-    fn send(&self, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-
-    fn reply(&self, _: &netpoll::netpoll::hook::Datagram<'_>, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-}
-
 /// A client that is never dropped (its thread hangs for ever, or forgot it) keeps its place and its credits, and no more:
 /// the port goes on, and says who is left when it is to be closed.
 #[test]
@@ -637,46 +454,4 @@ fn a_client_that_is_forgotten_keeps_its_credits_and_no_more() {
     drop(done);
     thread.join().unwrap();
     pair.end();
-}
-
-/// `docs/faults.md` names tests and counters: each is there.
-#[test]
-fn the_tests_and_counters_of_the_table_are_there() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let table = std::fs::read_to_string(root.join("docs/faults.md")).unwrap();
-    let mut sources = String::new();
-    let mut folders = vec![root.join("tests"), root.join("engine/src")];
-    while let Some(folder) = folders.pop() {
-        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-    }
-    let quoted = |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-    let (mut tests, mut counters) = (0, 0);
-    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
-        let cells: Vec<_> = row.trim_matches('|').split('|').collect();
-        assert_eq!(cells.len(), 4, "{row}");
-        let named = quoted(cells[3]);
-        assert!(!named.is_empty(), "no test: {row}");
-        for name in named {
-            let declared = format!("fn {name}() {{");
-            let before = sources.find(&declared).map(|at| &sources[..at]);
-            let before = before.unwrap_or_else(|| panic!("there is no test {name}: {row}"));
-            let attribute = before.trim_end().rsplit("\n\n").next().unwrap();
-            assert!(attribute.contains("#[test]"), "{name} is no test");
-            tests += 1;
-        }
-        for name in quoted(cells[2]) {
-            // Declared by `counters!`, or a key of the ledger.
-            let declared =
-                sources.contains(&format!("        {name},\n")) || sources.contains(&format!("(\"{name}\", "));
-            assert!(declared || sources.contains(&format!("&str = \"{name}\"")), "there is no counter {name}: {row}");
-            counters += 1;
-        }
-    }
-    assert!(tests > 30 && counters > 15, "{tests} tests, {counters} counters");
 }

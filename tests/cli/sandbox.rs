@@ -51,6 +51,22 @@ fn a_sink_is_confined_unless_told_otherwise() {
 }
 
 #[test]
+fn a_generators_receiver_is_confined_and_still_writes_its_histogram() {
+    let dir = open_folder();
+    let mut command = Command::new(PROGRAM);
+    command.args(["pktgen", "--receive", "--no-huge", "--vdev", "net_null0,no-rx=1"]);
+    let mut running = Running::start(&mut command);
+    running.until("ready: ");
+    assert!(threads(running.pid(), "Seccomp:").iter().all(|value| value == "2"));
+    running.signal("TERM");
+    running.end().ends(0).balances();
+    // Its file was opened before.
+    let hgrm = dir.path().join("latency.hgrm");
+    netpoll(&["pktgen", "--rate", "20k", "--count", "200", "--hgrm", hgrm.to_str().unwrap()]).ends(0).balances();
+    assert!(fs::read_to_string(&hgrm).unwrap().contains("#[Mean"));
+}
+
+#[test]
 fn a_config_says_who_it_becomes_and_can_be_read_again() {
     if !is_root("a_config_says_who_it_becomes_and_can_be_read_again") {
         return;

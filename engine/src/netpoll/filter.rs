@@ -6,8 +6,9 @@
 //!
 //! Two ways lead to the same verdict. `Filter::common` decides the frame that a log receiver gets nearly always,
 //! Ethernet without a tag, IPv4 without options, whole UDP to the rx client, by five wide compares with words that
-//! are made of the rules beforehand; whatever it does not let through goes to `careful`, which makes every check by itself. Nothing is accepted by the first that
-//! the second refuses, and the other way round: a property test holds them together.
+//! are made of the rules beforehand; whatever it does not let through goes to `careful`, which makes every check by
+//! itself. Nothing is accepted by the first that the second refuses, and the other way round: a property test holds them
+//! together.
 //!
 //! Choices that the protocols leave open:
 //! - A source MAC with the group bit is refused (IEEE 802.3, 3.2.3 has none), since answers would go to many.
@@ -54,8 +55,8 @@ use crate::{
 
 /// Says what `frame` is. `contiguous` says whether it is all of it, the verdicts are the NIC's.
 ///
-/// Pure: any thread, no allocation, time bounded by the length of the frame. The engine keeps what is computed from
-/// the rules here.
+/// Pure: any thread, time bounded by the length of the frame. It computes a [`Filter`] from a copy of the rules each time:
+/// for more than a few frames keep one.
 pub fn classify(
     frame: &[u8],
     contiguous: bool,
@@ -88,7 +89,7 @@ impl Filter {
         self.common = Common::of(&self.rules);
     }
 
-    /// As [`classify`] by its rules.
+    /// As [`classify`] by its rules; no allocation.
     #[inline]
     pub fn classify(
         &self,

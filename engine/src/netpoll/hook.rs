@@ -174,6 +174,20 @@ pub trait HookSend {
     fn reply(&self, to: &Datagram<'_>, payload: &[u8]) -> Result<(), super::SendError>;
 }
 
+/// A sending side that refuses everything: for tests of hooks, beside [`DatagramBuf`].
+#[derive(Clone, Copy, Debug)]
+pub struct NoSend;
+
+impl HookSend for NoSend {
+    fn send(&self, _: &[u8]) -> Result<(), super::SendError> {
+        Err(super::SendError::Closed)
+    }
+
+    fn reply(&self, _: &Datagram<'_>, _: &[u8]) -> Result<(), super::SendError> {
+        Err(super::SendError::Closed)
+    }
+}
+
 /// The one receiver of a port. One instance a queue, called by that queue's `poll_owner` only, so it
 /// needs no lock of its own.
 ///

@@ -25,14 +25,14 @@ pub fn sum(data: &[u8]) -> u64 {
 }
 
 /// A way to sum that a [`Job`] is compiled for.
-pub trait Sum {
+pub(crate) trait Sum {
     /// As [`sum`].
     fn sum(data: &[u8]) -> u64;
 }
 
 /// Work over many sums, compiled once for each kind of CPU: a call for each sum, and what it pushes out of the registers,
 /// costs as much as summing the 38 bytes of a short datagram does.
-pub trait Job {
+pub(crate) trait Job {
     /// What comes of it.
     type Output;
 
@@ -42,7 +42,7 @@ pub trait Job {
 
 /// Does a job in the way that this CPU does fastest.
 #[inline]
-pub fn run<J: Job>(job: J) -> J::Output {
+pub(crate) fn run<J: Job>(job: J) -> J::Output {
     #[cfg(target_arch = "x86_64")]
     return simd::run(job);
     #[cfg(not(target_arch = "x86_64"))]
@@ -51,7 +51,7 @@ pub fn run<J: Job>(job: J) -> J::Output {
 
 /// Looks at each time what the CPU has.
 #[derive(Debug)]
-pub struct Any;
+pub(crate) struct Any;
 
 impl Sum for Any {
     #[inline(always)] // See `Job`.
@@ -90,7 +90,7 @@ fn sum_plain(data: &[u8]) -> u64 {
 /// The sum of two words of eight bytes as they lie in memory, in one: the carry comes in again at the bottom. (Not in the
 /// bound of [`sum`]: only [`is_valid`] and itself take it.)
 #[inline]
-pub const fn add(a: u64, b: u64) -> u64 {
+pub(crate) const fn add(a: u64, b: u64) -> u64 {
     let (sum, carry) = a.overflowing_add(b);
     sum + carry as u64
 }

@@ -1,6 +1,7 @@
 //! What is typed, and the plan that it comes to.
 
 use std::{
+    fs::File,
     hash::{BuildHasher as _, RandomState},
     net::Ipv4Addr,
     path::PathBuf,
@@ -16,6 +17,7 @@ use super::{
     super::{
         exit::Usage,
         machine::{IdleArgs, MachineArgs},
+        sandbox::SandboxArgs,
     },
     clock::Clock,
     latency::Latency,
@@ -108,6 +110,21 @@ pub(in crate::cli) struct PktgenArgs {
     pub(super) idle: IdleArgs,
     #[command(flatten)]
     pub(super) machine: MachineArgs,
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArgs,
+}
+
+/// The file that the histogram of latency goes to.
+pub(super) struct Hgrm {
+    file: File,
+    path: PathBuf,
+}
+
+impl Hgrm {
+    pub(super) fn write(self, latency: Option<&Latency>) -> anyhow::Result<()> {
+        let latency = latency.context("no latency was measured: nothing was received")?;
+        latency.write_hgrm(&self.file).with_context(|| format!("cannot write {}", self.path.display()))
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -238,16 +255,14 @@ impl PktgenArgs {
     }
 
     /// The histogram's file must be one that can be written: known before the trial, not after it.
-    pub(super) fn check_hgrm(&self) -> anyhow::Result<()> {
-        self.hgrm.as_ref().map_or(Ok(()), |path| {
-            std::fs::File::create(path).map(drop).with_context(|| format!("cannot write {}", path.display()))
-        })
-    }
-
-    pub(super) fn write_hgrm(&self, latency: Option<&Latency>) -> anyhow::Result<()> {
-        let Some(path) = &self.hgrm else { return Ok(()) };
-        let latency = latency.context("no latency was measured: nothing was received")?;
-        latency.write_hgrm(path).with_context(|| format!("cannot write {}", path.display()))
+    /// Opens the file of `--hgrm`: before the run, so that a mistake is known then, and so that the sandbox need not leave
+    /// anything to write to.
+    pub(super) fn open_hgrm(&self) -> anyhow::Result<Option<Hgrm>> {
+        let open = |path: &PathBuf| {
+            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(Hgrm { file, path: path.clone() })
+        };
+        self.hgrm.as_ref().map(open).transpose()
     }
 
     pub(super) fn describe(&self, plan: &Plan) -> String {

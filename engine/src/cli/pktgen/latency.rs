@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    path::Path,
 };
 
 use hdrhistogram::Histogram;
@@ -60,8 +59,8 @@ impl Latency {
     }
 
     /// Writes it as HdrHistogram's percentile distribution (`.hgrm`), in microseconds.
-    pub(super) fn write_hgrm(&self, path: &Path) -> io::Result<()> {
-        let mut file = BufWriter::new(File::create(path)?);
+    pub(super) fn write_hgrm(&self, file: &File) -> io::Result<()> {
+        let mut file = BufWriter::new(file);
         self.write_to(&mut file)?;
         file.flush()
     }

@@ -58,10 +58,11 @@ pub(super) fn run(args: &PktgenArgs, log: &LogArgs, out: Out) -> anyhow::Result<
     }
     let plan = args.plan()?;
     let limit = args.limit(&plan)?;
-    args.check_hgrm()?;
+    let hgrm = args.open_hgrm()?;
     let stop = Stop::install().context("cannot handle signals")?;
     let client_mbufs = plan.clients() * plan.ring_frames();
     let (engine, ends) = args.ports.start(&args.machine, &args.idle, client_mbufs, plan.to.0)?;
+    args.sandbox.apply(&engine, [], [])?;
     let plan = args.addressed(plan, &ends);
     let mut books = Books::new(plan.clients());
     let (from, to) = (ends.tx.name(), ends.rx.as_ref().map(|rx| rx.name()));
@@ -79,7 +80,7 @@ pub(super) fn run(args: &PktgenArgs, log: &LogArgs, out: Out) -> anyhow::Result<
     let closed = engine.stop()?;
     let balanced = books.ledger(&ends, &closed).print(out);
     let latency = result?;
-    args.write_hgrm(latency.as_ref())?;
+    hgrm.map_or(Ok(()), |hgrm| hgrm.write(latency.as_ref()))?;
     balanced
 }
 

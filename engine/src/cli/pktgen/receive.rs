@@ -21,9 +21,10 @@ pub(super) fn run(args: &PktgenArgs, out: Out) -> anyhow::Result<()> {
     if !args.ports.named().0 {
         return Err(Usage("--receive: on which port? Name it with --vdev or --device".into()).into());
     }
-    args.check_hgrm()?;
+    let hgrm = args.open_hgrm()?;
     let stop = Stop::install().context("cannot handle signals")?;
     let (engine, Ends { tx: port, .. }) = args.ports.start(&args.machine, &args.idle, 0, args.to.0)?;
+    args.sandbox.apply(&engine, [], [])?;
     let streams = args.clients as usize;
     // As many as are sent, by the same rule: then what never came is known, too.
     let ends = args.count.map(|count| {
@@ -51,7 +52,8 @@ pub(super) fn run(args: &PktgenArgs, out: Out) -> anyhow::Result<()> {
     }
     ledger.mbufs(&closed);
     let balanced = ledger.print(out);
-    args.write_hgrm(Some(&received.latency).filter(|latency| latency.count() > 0))?;
+    let latency = Some(&received.latency).filter(|latency| latency.count() > 0);
+    hgrm.map_or(Ok(()), |hgrm| hgrm.write(latency))?;
     balanced
 }
 

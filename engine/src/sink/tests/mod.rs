@@ -17,27 +17,12 @@ use std::{
 
 use super::{disk::faulty::FaultyDisk, *};
 use crate::{
-    netpoll::{
-        SendError,
-        hook::{Datagram, DatagramBuf, HookSend, Now, RxBurst},
-    },
+    netpoll::hook::{DatagramBuf, NoSend, Now, RxBurst},
     port::MAX_BURST,
 };
 
 /// Nothing in these tests takes longer than this unless it is broken.
 const BOUND: Duration = Duration::from_secs(20);
-
-struct NoSend;
-
-impl HookSend for NoSend {
-    fn send(&self, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-
-    fn reply(&self, _: &Datagram<'_>, _: &[u8]) -> Result<(), SendError> {
-        Err(SendError::Closed)
-    }
-}
 
 fn now_ns(start: Instant) -> Now {
     let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
