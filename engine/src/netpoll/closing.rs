@@ -60,27 +60,41 @@ mod loom_tests {
         thread,
     };
 
-    /// Two senders while the client is cleaned up: what was queued is there for the clean-up to count, the rest was refused.
+    /// So many senders while the client is cleaned up: what was queued is there for the clean-up to count, the rest was
+    /// refused.
+    fn clean_up_under(senders: usize) {
+        let closing = Arc::new(Closing::new());
+        // Relaxed: a ring that orders nothing, so that the protocol alone has to.
+        let ring = Arc::new(AtomicUsize::new(0));
+        let senders: Vec<_> = (0..senders)
+            .map(|_| {
+                let (closing, ring) = (closing.clone(), ring.clone());
+                thread::spawn(move || closing.enter(|| ring.fetch_add(1, Ordering::Relaxed)).is_some())
+            })
+            .collect();
+        closing.close();
+        let found = ring.load(Ordering::Relaxed);
+        let queued = senders.into_iter().map(|sender| usize::from(sender.join().unwrap())).sum::<usize>();
+        assert_eq!(found, queued, "queued after the last look");
+        assert!(closing.enter(|| ()).is_none(), "closed for good");
+    }
+
+    /// Every interleaving of one sender with the clean-up.
     ///
     /// Seen to fail with C1 a load, C1 Acquire alone, C2 Relaxed, C3 Relaxed, C4 Release alone, and with the sender's look
     /// at `closed` before it is counted.
     #[test]
     fn nothing_is_queued_behind_the_clean_up() {
-        loom::model(|| {
-            let closing = Arc::new(Closing::new());
-            // Relaxed: a ring that orders nothing, so that the protocol alone has to.
-            let ring = Arc::new(AtomicUsize::new(0));
-            let senders: Vec<_> = (0..2)
-                .map(|_| {
-                    let (closing, ring) = (closing.clone(), ring.clone());
-                    thread::spawn(move || closing.enter(|| ring.fetch_add(1, Ordering::Relaxed)).is_some())
-                })
-                .collect();
-            closing.close();
-            let found = ring.load(Ordering::Relaxed);
-            let queued = senders.into_iter().map(|sender| usize::from(sender.join().unwrap())).sum::<usize>();
-            assert_eq!(found, queued, "queued after the last look");
-            assert!(closing.enter(|| ()).is_none(), "closed for good");
-        });
+        loom::model(|| clean_up_under(1));
+    }
+
+    /// Two senders, whose counts are on top of each other. A thread is preempted at most twice where it need not wait: all
+    /// interleavings take minutes, and each of the faults above, which all need one preemption between two steps of a
+    /// sender, is found with two.
+    #[test]
+    fn nothing_is_queued_behind_the_clean_up_of_two_senders() {
+        let mut bounded = loom::model::Builder::new();
+        bounded.preemption_bound = Some(2);
+        bounded.check(|| clean_up_under(2));
     }
 }

@@ -78,8 +78,17 @@ impl DirtyMap {
         self.summary.iter().all(|top| top.load(Ordering::Relaxed) == 0)
     }
 
-    /// Clears `slot`, whose ring was found empty. The poller only; it must look into the ring once more
-    /// afterwards, and [`mark`](Self::mark) again if there is something after all.
+    /// Clears `slot`, whose ring was found empty, unless it is not any more. The poller only.
+    #[inline]
+    pub(crate) fn clear_if(&self, slot: usize, is_empty: impl FnOnce() -> bool) {
+        self.clear(slot);
+        // Behind D2: what was pushed by a client that still saw its bit is seen here.
+        if !is_empty() {
+            self.mark(slot);
+        }
+    }
+
+    /// Clears `slot`, which has no ring. The poller only.
     #[inline]
     pub(crate) fn clear(&self, slot: usize) {
         let (word, bit) = (slot / BITS, 1 << (slot % BITS));
@@ -167,10 +176,7 @@ mod loom_tests {
             let mut taken = 0;
             if map.next(0).is_some() {
                 taken += ring.swap(0, Ordering::Acquire);
-                map.clear(0);
-                if ring.load(Ordering::Acquire) > 0 {
-                    map.mark(0);
-                }
+                map.clear_if(0, || ring.load(Ordering::Acquire) == 0);
             }
             client.join().unwrap();
             assert!(taken == 1 || map.next(0) == Some(0), "the frame is neither taken nor marked");

@@ -59,10 +59,7 @@ impl<P: PortIo> PollState<P> {
         };
         let taken = client.ring.take(&mut self.stage.frames, most);
         if taken == 0 {
-            self.dirty.clear(slot);
-            if !client.ring.is_empty() {
-                self.dirty.mark(slot);
-            }
+            self.dirty.clear_if(slot, || client.ring.is_empty());
             return nothing;
         }
         let left = !client.ring.is_empty();
