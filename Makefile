@@ -76,6 +76,16 @@ FUZZ_TARGETS ?= frame netconsole syslog options config spool
 fuzz: ## fuzzes each target for FUZZ_SECONDS; tests/fuzz/README.md
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
+shuttle := RUSTFLAGS='--cfg shuttle' cargo test -p netpoll --no-default-features --lib --locked --target-dir target/shuttle life_tests
+
+.PHONY: sanitize
+sanitize: ## tests and stress under AddressSanitizer, valgrind and shuttle; tests/sanitize/README.md (half an hour)
+	$(call step,packages,tests/install-deps.sh sanitize)
+	$(call step,shuttle,$(shuttle))
+	$(call step,memcheck,tests/sanitize/run.sh memcheck)
+	$(call step,AddressSanitizer,tests/sanitize/run.sh asan)
+	$(call step,AddressSanitizer with DPDK,tests/sanitize/run.sh asan-dpdk)
+
 # SECONDS and SEED from the command line only: bash has a SECONDS of its own.
 soak_seconds := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 .PHONY: soak

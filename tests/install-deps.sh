@@ -2,7 +2,7 @@
 # Installs what building, testing or benchmarking needs: packages of Debian 12 / Ubuntu 24.04, only those that
 # are missing, with sudo only if there are any and we are not root.
 #
-#   tests/install-deps.sh build | test | bench
+#   tests/install-deps.sh build | test | bench | sanitize
 set -euo pipefail
 
 # The drivers (librte-net-*) come with dpdk; libclang is for bindgen.
@@ -13,13 +13,16 @@ build=(gcc libc6-dev make pkg-config dpdk libdpdk-dev libclang-dev)
 test=(iproute2 iputils-ping bsdutils util-linux tcpdump rsyslog python3-venv systemd)
 # testpmd, to compare with.
 bench=(dpdk-dev)
+# memcheck, and what shows functions' names in AddressSanitizer's reports.
+sanitize=(valgrind llvm)
 
 case "${1:-}" in
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${test[@]}") ;;
 bench) wanted=("${build[@]}" "${test[@]}" "${bench[@]}") ;;
+sanitize) wanted=("${build[@]}" "${test[@]}" "${sanitize[@]}") ;;
 *)
-    echo "usage: $0 build|test|bench" >&2
+    echo "usage: $0 build|test|bench|sanitize" >&2
     exit 2
     ;;
 esac

@@ -34,7 +34,7 @@ id!(
     NumaSocket(i32)
 );
 
-thread_local! {
+crate::sync::thread_local! {
     static CURRENT_LCORE: Cell<Option<LcoreId>> = const { Cell::new(None) };
 }
 
@@ -42,13 +42,13 @@ impl LcoreId {
     /// The lcore that the calling thread is, if it is one: what `smp_processor_id()` is to Linux.
     #[inline]
     pub fn current() -> Option<LcoreId> {
-        CURRENT_LCORE.get()
+        CURRENT_LCORE.with(Cell::get)
     }
 
     /// Makes the calling thread this lcore until the guard is dropped. Whoever hands out lcore ids (the
     /// EAL's lcores, registered threads, tests) sees to it that no two threads hold the same one.
     pub fn enter(self) -> EnteredLcore {
-        EnteredLcore { before: CURRENT_LCORE.replace(Some(self)), _not_send: PhantomData }
+        EnteredLcore { before: CURRENT_LCORE.with(|lcore| lcore.replace(Some(self))), _not_send: PhantomData }
     }
 }
 
@@ -62,6 +62,6 @@ pub struct EnteredLcore {
 
 impl Drop for EnteredLcore {
     fn drop(&mut self) {
-        CURRENT_LCORE.set(self.before);
+        CURRENT_LCORE.with(|lcore| lcore.set(self.before));
     }
 }

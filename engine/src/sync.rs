@@ -1,5 +1,6 @@
-//! The atomics and locks that our own protocols are made of: `std`, or `loom` under
-//! `--cfg loom`, so that the loom models run the very code that ships.
+//! What our own protocols are made of: `std`'s atomics and locks; `loom`'s under `--cfg loom`, so that the models of single
+//! protocols run the very code that ships, in every interleaving and every order that the memory model allows; `shuttle`'s
+//! under `--cfg shuttle`, for whole lives of clients, too large for loom, in interleavings at random.
 
 #[cfg(loom)]
 pub(crate) use loom::{
@@ -8,15 +9,39 @@ pub(crate) use loom::{
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     },
     thread::yield_now,
+    thread_local,
 };
-#[cfg(loom)]
-pub(crate) use std::sync::TryLockError;
-
-#[cfg(not(loom))]
-pub(crate) use std::{
+#[cfg(shuttle)]
+pub(crate) use shuttle::{
     sync::{
-        Mutex, MutexGuard, TryLockError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     },
     thread::yield_now,
+    thread_local,
 };
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
+    },
+    thread::yield_now,
+    thread_local,
+};
+
+pub(crate) use std::sync::{PoisonError, TryLockError};
+
+/// Sleeps; in a model, where no time passes, only lets the others get on.
+pub(crate) fn sleep(time: std::time::Duration) {
+    if cfg!(any(loom, shuttle)) { yield_now() } else { std::thread::sleep(time) }
+}
+
+/// Lets whom the caller waits for get on; `rounds` says how often it has waited already.
+pub(crate) fn wait(rounds: u32) {
+    match rounds {
+        0..64 if !cfg!(any(loom, shuttle)) => std::hint::spin_loop(),
+        0..256 => yield_now(),
+        _ => sleep(std::time::Duration::from_micros(20)),
+    }
+}

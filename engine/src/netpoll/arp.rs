@@ -114,7 +114,7 @@ pub(crate) fn next_hop(remote: Ipv4Addr, prefix: Option<(Ipv4Addr, u8)>, gateway
     if on_link { remote } else { gateway.unwrap_or(remote) }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

@@ -10,10 +10,7 @@ mod options;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 
@@ -33,6 +30,7 @@ use crate::{
     LcoreId,
     counters::Counter,
     port::{Frame, PortIo},
+    sync::{self, AtomicU32, AtomicU64, Ordering},
     wire::{
         MacAddr, ethernet, ipv4,
         template::{HEADERS_LEN, UdpFlow, UdpTemplate},
@@ -457,7 +455,7 @@ fn wait_for_credit<P: PortIo>(
     loop {
         match LcoreId::current() {
             Some(lcore) => drop(info.make_room(queue, lcore, POLL_BUDGET)),
-            None => std::thread::yield_now(),
+            None => sync::yield_now(),
         }
         if let Some(credit) = end.credit() {
             return Some(credit);

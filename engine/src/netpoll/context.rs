@@ -1,13 +1,6 @@
 //! A queue's poll context: the gate, the mailbox and the dirty map around one [`PollState`].
 
-use std::{
-    cell::Cell,
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{cell::Cell, fmt, sync::Arc};
 
 use super::{
     SetupError,
@@ -17,7 +10,11 @@ use super::{
     mailbox::Mailbox,
     poll::PollState,
 };
-use crate::{LcoreId, port::PortIo};
+use crate::{
+    LcoreId,
+    port::PortIo,
+    sync::{self, AtomicBool, Mutex, Ordering, PoisonError, thread_local},
+};
 
 /// The calling thread is inside a poll until this is dropped, by a panic too.
 struct Inside<'a> {
@@ -31,7 +28,7 @@ impl<'a> Inside<'a> {
         if let Some(flag) = making_room {
             flag.store(true, Ordering::Relaxed);
         }
-        Inside { outer: IN_POLL.replace(true), making_room }
+        Inside { outer: IN_POLL.with(|inside| inside.replace(true)), making_room }
     }
 }
 
@@ -41,7 +38,7 @@ impl Drop for Inside<'_> {
         if let Some(flag) = self.making_room {
             flag.store(false, Ordering::Relaxed);
         }
-        IN_POLL.set(self.outer);
+        IN_POLL.with(|inside| inside.set(self.outer));
     }
 }
 
@@ -54,7 +51,7 @@ thread_local! {
 
 /// Refuses what waits for a grace period where the caller is what it would wait for: inside a poll.
 pub(crate) fn refuse_in_poll() -> Result<(), SetupError> {
-    if IN_POLL.get() { Err(SetupError::InsideHook) } else { Ok(()) }
+    if IN_POLL.with(Cell::get) { Err(SetupError::InsideHook) } else { Ok(()) }
 }
 
 /// One queue's `poll_lock` and `poll_owner`, and what they guard.
@@ -100,21 +97,15 @@ impl<P: PortIo> PollContext<P> {
             let answer = state.as_mut().map(change);
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = answer;
         }));
-        let mut spins = 0_u32;
+        let mut rounds = 0_u32;
         while !self.mailbox.is_applied(ticket) {
             if let Ok(mut entered) = self.gate.try_enter(CONTROL) {
                 self.apply_news(&mut entered);
                 continue;
             }
             // The poller is inside, and applies the change at its next burst at the latest.
-            spins += 1;
-            if spins < 64 {
-                std::hint::spin_loop();
-            } else if spins < 256 {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(std::time::Duration::from_micros(20));
-            }
+            sync::wait(rounds);
+            rounds = rounds.saturating_add(1);
         }
         let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         answer.expect("changed only while the context is in service")
@@ -126,7 +117,7 @@ impl<P: PortIo> PollContext<P> {
             if let Ok(mut entered) = self.gate.try_enter(CONTROL) {
                 return entered.take();
             }
-            std::thread::yield_now();
+            sync::yield_now();
         }
     }
 

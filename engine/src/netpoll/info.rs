@@ -7,10 +7,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,7 +20,11 @@ use super::{
     poll::{PollState, RxNp},
     ring::ClientRing,
 };
-use crate::{LcoreId, port::PortIo};
+use crate::{
+    LcoreId,
+    port::PortIo,
+    sync::{self, AtomicU32, Mutex, MutexGuard, Ordering, PoisonError},
+};
 
 /// How long a clean-up lets the port take what the client has submitted.
 const CLEANUP_LIMIT: Duration = Duration::from_millis(100);
@@ -199,7 +200,7 @@ impl<P: PortIo> NetpollInfo<P> {
             if context.change(move |state| state.remove_client(slot, now, force)).is_some() {
                 break;
             }
-            std::thread::sleep(Duration::from_micros(50));
+            sync::sleep(Duration::from_micros(50));
         }
         let mut credits = client.ring.reclaim();
         context.change(move |state| state.free(&mut credits));

@@ -13,6 +13,8 @@ pub mod filter;
 mod gate;
 pub mod hook;
 mod info;
+#[cfg(all(test, shuttle))]
+mod life_tests;
 mod mailbox;
 pub mod options;
 mod poll;

@@ -3,13 +3,7 @@
 //! It goes round its queues and polls each through the gate. Where nothing is to be done it backs off by its
 //! [`IdlePolicy`]. Ports come and go while it runs, through its mailbox; a port's clients come and go through the port.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     clock,
@@ -20,6 +14,7 @@ use super::{
 use crate::{
     LcoreId, QueueId,
     port::{MAX_BURST, PortIo},
+    sync::{self, AtomicBool, Ordering},
 };
 
 /// What an idle loop does.
@@ -150,7 +145,7 @@ impl<P: PortIo> PollLoop<P> {
                     std::hint::spin_loop();
                 } else {
                     let doublings = ((rounds - ROUNDS_BEFORE_SLEEP) / 4).min(16);
-                    std::thread::sleep((FIRST_SLEEP * (1 << doublings)).min(max));
+                    sync::sleep((FIRST_SLEEP * (1 << doublings)).min(max));
                 }
             }
         }
@@ -199,7 +194,7 @@ impl<P: PortIo> PollLoopHandle<P> {
     fn post(&self, change: impl FnOnce(&mut Vec<Polled<P>>) + Send + 'static) {
         let ticket: Ticket = self.shared.mailbox.post(Box::new(change));
         while self.is_running() && !self.shared.mailbox.is_applied(ticket) {
-            std::thread::sleep(Duration::from_micros(50));
+            sync::sleep(Duration::from_micros(50));
         }
     }
 }

@@ -6,10 +6,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::Arc,
 };
 
 use super::{
@@ -27,6 +24,7 @@ use super::{
 use crate::{
     PortId, QueueId,
     port::{Frame, Offloads, PortIo},
+    sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering, PoisonError},
     wire::{MacAddr, ethernet, template::HEADERS_LEN},
 };
 

@@ -91,7 +91,7 @@ fn unpack(packed: u64) -> [u8; SEVERITIES] {
     std::array::from_fn(|i| (packed >> (i * LEVEL_BITS) & LEVEL_MASK) as u8)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 
