@@ -90,7 +90,7 @@ sanitize: ## tests and stress under AddressSanitizer, valgrind and shuttle; test
 soak_seconds := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),600)
 .PHONY: soak
 soak: ## traffic, reloads and faults at random: SECONDS=600 SEED=a number (default: another one each time)
-	SOAK_SECONDS=$(soak_seconds) SOAK_SEED=$(or $(SEED),$$RANDOM) cargo test -p netpoll --locked --test soak
+	SOAK_SECONDS=$(soak_seconds) SOAK_SEED=$(or $(SEED),$$RANDOM) cargo test -p netpoll --locked --test soak --test soak_program -- --nocapture
 
 .PHONY: bench
 bench: ## every comparison with dpdk-testpmd; results in bench/runs

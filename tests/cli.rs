@@ -6,6 +6,8 @@ mod bad_frames;
 mod config;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/disks.rs"]
+mod disks;
 #[path = "cli/faults.rs"]
 mod faults;
 #[path = "cli/outputs.rs"]

@@ -9,8 +9,8 @@ set -euo pipefail
 build=(gcc libc6-dev make pkg-config dpdk libdpdk-dev libclang-dev)
 # ip (namespaces, TAP, veth), ping, logger, nsenter and setpriv, a look at frames.
 # rsyslogd sends to the sink; python with venv reads Parquet back (pyarrow, DuckDB, polars from PyPI).
-# systemd-analyze reads the unit.
-test=(iproute2 iputils-ping bsdutils util-linux tcpdump rsyslog python3-venv systemd)
+# systemd-analyze reads the unit; e2fsprogs makes disks that fail.
+test=(iproute2 iputils-ping bsdutils util-linux tcpdump rsyslog python3-venv systemd e2fsprogs)
 # testpmd, to compare with.
 bench=(dpdk-dev)
 # memcheck, and what shows functions' names in AddressSanitizer's reports.

@@ -11,7 +11,6 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
-    time::{Duration, Instant},
 };
 
 use peer::{Namespace, Sink, count, is_root, run, written};
@@ -22,7 +21,7 @@ fn exchange(sink: Sink, peer: &Namespace, mac: &str, out: &Path) {
 }
 
 /// The same, with each thread of the sink having that user and these capabilities.
-fn exchange_as(sink: Sink, peer: &Namespace, mac: &str, out: &Path, (uid, capabilities): (u32, u64)) {
+fn exchange_as(mut sink: Sink, peer: &Namespace, mac: &str, out: &Path, (uid, capabilities): (u32, u64)) {
     const PLAIN: usize = 500;
     sink.is_confined(uid, capabilities);
     // ARP first: the kernel asks, and takes our MAC into its neighbour table.
@@ -38,11 +37,8 @@ fn exchange_as(sink: Sink, peer: &Namespace, mac: &str, out: &Path, (uid, capabi
     run("ip", &["netns", "exec", &peer.0, "bash", "-c", &script]);
     // Nobody listens there: counted, not stored.
     run("ip", &["netns", "exec", &peer.0, "bash", "-c", "echo nobody > /dev/udp/10.99.0.1/9"]);
-    let start = Instant::now();
-    while !written(out).contains(&format!("plain line {PLAIN}")) {
-        assert!(start.elapsed() < Duration::from_secs(5), "the last line is not in the file:\n{}", written(out));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let delivered = PLAIN as u64 + 2;
+    sink.wait_for(&[("delivered", delivered), ("not_local_port", 1), ("icmp_answered", 2)]);
     let said = sink.stop();
     let lines = written(out);
     for n in 1..=PLAIN {
@@ -54,7 +50,7 @@ fn exchange_as(sink: Sink, peer: &Namespace, mac: &str, out: &Path, (uid, capabi
         assert_eq!(lines.lines().filter(|line| line.ends_with(&wanted)).count(), 1, "{wanted}\n{lines}");
     }
     assert_eq!(lines.lines().count(), PLAIN + 2);
-    assert_eq!(count(&said, "delivered"), PLAIN as u64 + 2, "{said}");
+    assert_eq!(count(&said, "delivered"), delivered, "{said}");
     assert_eq!(count(&said, "not_local_port"), 1, "{said}");
     assert!(count(&said, "arp_answered") >= 1 && count(&said, "icmp_answered") == 2, "{said}");
 }

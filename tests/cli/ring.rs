@@ -83,12 +83,17 @@ impl Ring {
         self.running.until(answer)
     }
 
-    /// Once `lines` have come back, SIGTERM, with the FIFOs still open: nothing else ends it.
-    pub fn end(self, lines: u64) -> Run {
-        let Ring { mut running, clients, .. } = self;
+    /// Waits until `lines` have come back, all told.
+    pub fn until_arrived(&mut self, lines: u64) {
         // One frame more: the port's own announcement.
         let arrived = format!(" s: ring0: {} arrived = ", lines + 1);
-        running.until_line(&arrived, |line| line.contains(&arrived));
+        self.running.until_line(&arrived, |line| line.contains(&arrived));
+    }
+
+    /// Once `lines` have come back, SIGTERM, with the FIFOs still open: nothing else ends it.
+    pub fn end(mut self, lines: u64) -> Run {
+        self.until_arrived(lines);
+        let Ring { running, clients, .. } = self;
         running.signal("TERM");
         let run = running.end().ends(0).balances();
         drop(clients);

@@ -1,4 +1,4 @@
-//! What the run takes of the machine: a small file system, memory, descriptors.
+//! What a run takes of the machine: a small file system, memory, descriptors, threads.
 
 use std::{
     fmt, fs,
@@ -8,8 +8,6 @@ use std::{
     thread,
     time::Duration,
 };
-
-use super::traffic::Totals;
 
 pub fn is_root() -> bool {
     fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line.starts_with("Uid:\t0\t0"))
@@ -43,12 +41,11 @@ impl Folder {
         self.dir.path().join("out")
     }
 
-    /// Nothing is left on the disk for a while.
-    pub fn fill_for(&self, time: Duration, totals: &mut Totals) {
+    /// Nothing is left on the disk for a while; false where the disk is everybody's.
+    pub fn fill_for(&self, time: Duration) -> bool {
         if !self.small {
-            return;
+            return false;
         }
-        totals.event("disk full");
         let ballast = self.dir.path().join("ballast");
         let mut file = fs::File::create(&ballast).unwrap();
         let block = vec![0x55; 1 << 20];
@@ -58,6 +55,7 @@ impl Folder {
         let _ = file.write_all(&block);
         drop(file);
         fs::remove_file(&ballast).unwrap();
+        true
     }
 }
 
@@ -70,29 +68,46 @@ impl Drop for Folder {
     }
 }
 
-/// What the process holds.
+/// What a process holds.
 #[derive(Clone, Copy)]
 pub struct Use {
     pub resident_mib: u64,
     pub descriptors: u64,
+    pub threads: u64,
 }
 
 impl Use {
-    pub fn now() -> Use {
-        let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    /// Of the process with that id, or of `self`.
+    pub fn of(pid: &str) -> Use {
+        let entries = |folder: &str| fs::read_dir(format!("/proc/{pid}/{folder}")).unwrap().count() as u64;
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
         let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-        let descriptors = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        Use { resident_mib: (pages * 4096) >> 20, descriptors }
+        Use { resident_mib: (pages * 4096) >> 20, descriptors: entries("fd"), threads: entries("task") }
     }
 
-    pub fn most(all: &[Use]) -> Use {
+    /// The most of each in the first and in the last third: what is flat does not rise from one to the other by more than
+    /// `limit`.
+    pub fn is_flat(all: &[Use], limit: Use) -> (Use, Use) {
+        let third = all.len().div_ceil(3);
+        let (first, last) = (Use::most(&all[..third]), Use::most(&all[all.len() - third..]));
+        assert!(last.resident_mib <= first.resident_mib + limit.resident_mib, "memory grows: {first}, then {last}");
+        assert!(last.descriptors <= first.descriptors + limit.descriptors, "descriptors grow: {first}, then {last}");
+        assert!(last.threads <= first.threads + limit.threads, "threads grow: {first}, then {last}");
+        (first, last)
+    }
+
+    fn most(all: &[Use]) -> Use {
         let most = |of: fn(&Use) -> u64| all.iter().map(of).max().unwrap_or_default();
-        Use { resident_mib: most(|u| u.resident_mib), descriptors: most(|u| u.descriptors) }
+        Use {
+            resident_mib: most(|u| u.resident_mib),
+            descriptors: most(|u| u.descriptors),
+            threads: most(|u| u.threads),
+        }
     }
 }
 
 impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} MiB, {} descriptors", self.resident_mib, self.descriptors)
+        write!(f, "{} MiB, {} descriptors, {} threads", self.resident_mib, self.descriptors, self.threads)
     }
 }

@@ -27,7 +27,8 @@ use netpoll::{
 use super::{
     bad_frames::US_IP,
     machine::{Folder, run},
-    traffic::{Random, Stranger, Totals, Traffic},
+    random::Random,
+    traffic::{Stranger, Totals, Traffic},
 };
 
 pub struct Rig {

@@ -8,7 +8,11 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
+
+/// How long anything here may take: with every CPU busy, a thread that is bound to one has been seen to wait two minutes for it.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A network namespace, deleted when dropped, with all links in it.
 pub struct Namespace(pub String);
@@ -48,6 +52,8 @@ pub struct Sink {
     child: Child,
     stdout: BufReader<ChildStdout>,
     pub ready: String,
+    /// What it has said since.
+    said: String,
 }
 
 impl Sink {
@@ -56,7 +62,7 @@ impl Sink {
         let mut child = netpoll(namespace)
             .arg("sink")
             .args(memory)
-            .args(["--vdev", vdev, "--ip", "10.99.0.1/24", "--listen", "514,6666", "--out"])
+            .args(["--vdev", vdev, "--ip", "10.99.0.1/24", "--listen", "514,6666", "--stats", "1", "--out"])
             .arg(out)
             .stdout(Stdio::piped())
             .process_group(0)
@@ -68,13 +74,34 @@ impl Sink {
             ready.clear();
             assert!(stdout.read_line(&mut ready).unwrap() > 0, "netpoll sink ended: {:?}", child.wait());
         }
-        Self { child, stdout, ready }
+        Self { child, stdout, said: ready.clone(), ready }
+    }
+
+    /// Waits until it says that so many frames have come to these ends. What has left the peer may still wait in a queue
+    /// that is polled later than another: a sink that is told to stop leaves it there.
+    #[track_caller]
+    pub fn wait_for(&mut self, ends: &[(&str, u64)]) {
+        let start = Instant::now();
+        loop {
+            let mut line = String::new();
+            assert!(self.stdout.read_line(&mut line).unwrap() > 0, "netpoll sink ended: {}", self.said);
+            self.said += &line;
+            // `3 s: np0: 7 arrived = 5 delivered + 2 arp_answered; ...`
+            let words: Vec<_> = line.split_whitespace().collect();
+            let there = |(name, wanted): &(&str, u64)| {
+                words.windows(2).any(|pair| pair[1].trim_end_matches(';') == *name && pair[0] == wanted.to_string())
+            };
+            if ends.iter().all(there) {
+                return;
+            }
+            assert!(start.elapsed() < LIMIT, "waited in vain for {ends:?}:\n{}", self.said);
+        }
     }
 
     /// SIGTERM; what it says at the end.
     pub fn stop(mut self) -> String {
         run("kill", &["-TERM", &self.child.id().to_string()]);
-        let mut said = self.ready.clone();
+        let mut said = std::mem::take(&mut self.said);
         for line in self.stdout.by_ref().lines() {
             said += &(line.unwrap() + "\n");
         }
