@@ -67,6 +67,67 @@ fn the_word_is_recognised() {
     }
 }
 
+/// How far above its use an atomic's reason may stand.
+const REASON_LINES: usize = 8;
+
+/// Each use of an ordering has its reason: a label (`M1`) of which the file says what it pairs with, or, where it is relaxed,
+/// that word and why; either near the use or where the atomic is declared.
+#[test]
+fn every_ordering_has_its_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    files.retain(|file| !file.strip_prefix(root).unwrap().to_str().unwrap().contains("tests"));
+    assert!(files.len() > 100, "the sources are found: {}", files.len());
+    let (mut found, mut uses) = (Vec::new(), 0);
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        // Tests stand at the end of a file.
+        let opens_tests = |pair: &[&str]| {
+            pair[0].starts_with("#[cfg(")
+                && pair[0].contains("test")
+                && pair[1].contains("mod ")
+                && pair[1].ends_with('{')
+        };
+        lines.truncate(lines.windows(2).position(opens_tests).unwrap_or(lines.len()));
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| says_ordering(line)) {
+            uses += 1;
+            let near = &lines[at.saturating_sub(REASON_LINES)..=at];
+            let reason = |comments: &[&str]| says_why(comments, line.contains("::Relaxed"));
+            if !reason(near) && !declared(&lines, line).is_some_and(reason) {
+                found.push(format!("{}:{}: {}", file.strip_prefix(root).unwrap().display(), at + 1, line.trim()));
+            }
+        }
+    }
+    assert!(uses > 50, "the uses are found: {uses}");
+    let found = found.join("\n");
+    assert!(found.is_empty(), "an ordering without its reason; CONTRIBUTING.md says what is wanted:\n{found}");
+}
+
+fn says_ordering(line: &str) -> bool {
+    let code = line.split("//").next().unwrap();
+    ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"].iter().any(|name| code.contains(&format!("Ordering::{name}")))
+}
+
+/// Whether the comments name a label, or, for a relaxed use, the word.
+fn says_why(lines: &[&str], relaxed: bool) -> bool {
+    let comments = lines.iter().filter_map(|line| line.split_once("//")).map(|(_, comment)| comment);
+    let is_label = |word: &str| matches!(word.as_bytes(), [b'A'..=b'Z', b'0'..=b'9']);
+    comments
+        .flat_map(|comment| comment.split(|c: char| !c.is_alphanumeric()))
+        .any(|word| if relaxed { word.eq_ignore_ascii_case("relaxed") } else { is_label(word) })
+}
+
+/// The lines above and at the declaration of the atomic that `line` uses: a field or a static of this file.
+fn declared<'a>(lines: &'a [&'a str], line: &str) -> Option<&'a [&'a str]> {
+    let call =
+        [".load(", ".store(", ".swap(", ".fetch_", ".compare_exchange("].iter().find_map(|call| line.find(call))?;
+    let name = line[..call].rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next()?;
+    let at = lines.iter().position(|line| line.contains(&format!("{name}: ")) && line.contains("Atomic"))?;
+    Some(&lines[at.saturating_sub(REASON_LINES)..=at])
+}
+
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

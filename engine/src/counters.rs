@@ -31,6 +31,7 @@ impl Counter {
     }
 
     /// The value now. Any thread.
+    // Relaxed: as above.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

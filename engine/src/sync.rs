@@ -9,7 +9,6 @@ pub(crate) use loom::{
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence},
     },
     thread::yield_now,
-    thread_local,
 };
 #[cfg(shuttle)]
 pub(crate) use shuttle::{
@@ -31,6 +30,16 @@ pub(crate) use std::{
 };
 
 pub(crate) use std::sync::{PoisonError, TryLockError};
+
+/// loom's does not know `const`.
+#[cfg(loom)]
+macro_rules! loom_thread_local {
+    (static $name:ident: $type:ty = const { $init:expr };) => {
+        loom::thread_local! { static $name: $type = $init; }
+    };
+}
+#[cfg(loom)]
+pub(crate) use loom_thread_local as thread_local;
 
 /// Sleeps; in a model, where no time passes, only lets the others get on.
 pub(crate) fn sleep(time: std::time::Duration) {

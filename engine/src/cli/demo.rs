@@ -273,6 +273,7 @@ struct Sender {
     ring_frames: usize,
     chatter: Chatter,
     pace: Pace,
+    /// Relaxed: a sum of all senders, to be shown.
     queued: Arc<AtomicU64>,
 }
 

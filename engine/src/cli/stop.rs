@@ -40,6 +40,7 @@ impl Hangup {
 
     /// Whether it came since the last call.
     pub(super) fn taken(&self) -> bool {
+        // Relaxed: the flag carries nothing but itself.
         self.0.swap(false, Ordering::Relaxed)
     }
 }
@@ -77,6 +78,7 @@ impl Stop {
 
     /// Whether it was asked for. Cheap.
     pub(super) fn asked(&self) -> bool {
+        // Relaxed: as above.
         self.0.asked.load(Ordering::Relaxed)
     }
 

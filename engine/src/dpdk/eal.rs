@@ -61,6 +61,7 @@ impl Eal {
     /// put right and tried again.
     pub fn init(config: EalConfig) -> Result<Arc<Eal>> {
         let plan = Plan::new(&config, &Machine::this())?;
+        // Relaxed: it says who is first, and carries nothing else.
         if STARTED.swap(true, Ordering::Relaxed) {
             return Err(DpdkError::AlreadyInitialised);
         }

@@ -72,6 +72,7 @@ impl LcoreJob {
 
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
+        // L3 pairs with L4: who sees the end sees what the job did.
         self.end.finished.load(Ordering::Acquire)
     }
 
@@ -105,6 +106,7 @@ impl Task {
         // L2 pairs with L1.
         busy.store(false, Ordering::Release);
         *end.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        // L4 pairs with L3.
         end.finished.store(true, Ordering::Release);
         end.changed.notify_all();
         // Maybe the last owner of EAL: its end must find us on an lcore still, so as not to wait for itself.
@@ -128,6 +130,7 @@ fn launch_worker(lcore: LcoreId, task: Task) -> Result<()> {
     }
     // SAFETY: the launch failed, so the box is ours again.
     drop(unsafe { Box::from_raw(task) });
+    // L2 pairs with L1.
     busy.store(false, Ordering::Release);
     Err(DpdkError::Call {
         call: "rte_eal_remote_launch",

@@ -31,7 +31,7 @@ use crate::ids::NumaSocket;
 /// EAL's room for a pool's name, without its own prefix and the end.
 const NAME_LEN: usize = 25;
 
-/// Tells pools of one name apart; a leaked one keeps its name.
+/// Tells pools of one name apart; a leaked one keeps its name. Relaxed: each number is given out once, which is all.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// A pool of mbufs of one size.
@@ -40,7 +40,7 @@ pub struct Mempool {
     raw: NonNull<dpdk_sys::rte_mempool>,
     name: String,
     count: u32,
-    /// Buffers that the driver is known never to give back (net_af_xdp).
+    /// Buffers that the driver is known never to give back (net_af_xdp). Relaxed: a count among counts, each as of some moment.
     kept: AtomicU32,
     eal: Arc<Eal>,
 }

@@ -240,9 +240,9 @@ impl Running {
 
     pub(super) fn link_up(&self) -> bool {
         let now = self.link.epoch.elapsed().as_millis() as u64;
-        let next = self.link.next_ms.load(Ordering::Relaxed);
         // Relaxed: two words that stand each for itself; one caller wins and asks the driver, the others take
         // what is there.
+        let next = self.link.next_ms.load(Ordering::Relaxed);
         if now >= next
             && self.link.next_ms.compare_exchange(next, now + LINK_AGE_MS, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {

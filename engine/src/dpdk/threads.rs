@@ -38,7 +38,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// `ANSWER` while a thread has not answered; else an errno, 0 for success.
 const PENDING: i32 = -1;
 
-// What the handler reads. Written by `on_every_thread`, read by the one thread that was signalled: T1 pairs with T2.
+// What the handler reads. Written by `on_every_thread`, read by the one thread that was signalled: Relaxed, as ANSWER, which
+// is set behind them and looked at first, orders them (T1 pairs with T2).
 static KEEP: AtomicBool = AtomicBool::new(false);
 static CAPABILITIES: AtomicU64 = AtomicU64::new(0);
 static RULESET: AtomicI32 = AtomicI32::new(-1);

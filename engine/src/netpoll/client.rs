@@ -59,11 +59,12 @@ pub(crate) struct ClientShared {
     pub(crate) slot: usize,
     pub(crate) submit: SubmitCounters,
     pub(crate) sent: SentCounters,
+    /// Relaxed: each frame another one, in order where one thread sends.
     ip_id: AtomicU32,
     closing: Closing,
-    /// Frames in the transmit stage.
+    /// Frames in the transmit stage. Relaxed: written and acted on inside the gate; elsewhere a count.
     staged: AtomicU64,
-    /// Credits that the poll context could not give for want of mbufs.
+    /// Credits that the poll context could not give for want of mbufs. Relaxed: it only chooses the reason of a refusal.
     owed: AtomicU64,
 }
 

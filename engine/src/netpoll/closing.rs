@@ -12,7 +12,7 @@ use crate::sync::{AtomicBool, AtomicU32, Ordering, yield_now};
 /// Whether a client is closed, and the senders that are inside.
 #[derive(Debug)]
 pub(crate) struct Closing {
-    /// Written once, by the clean-up; read by senders.
+    /// Written once, by the clean-up; read by senders. Relaxed: `senders` orders it (C1, C2).
     closed: AtomicBool,
     /// Threads inside of [`Closing::enter`]: written by them, read by the clean-up.
     senders: AtomicU32,

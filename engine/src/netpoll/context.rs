@@ -19,6 +19,7 @@ use crate::{
 /// The calling thread is inside a poll until this is dropped, by a panic too.
 struct Inside<'a> {
     outer: bool,
+    /// Relaxed, as it is in [`PollContext`].
     making_room: Option<&'a AtomicBool>,
 }
 
@@ -36,7 +37,7 @@ impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(flag) = self.making_room {
-            flag.store(false, Ordering::Relaxed);
+            flag.store(false, Ordering::Relaxed); // Relaxed: as above.
         }
         IN_POLL.with(|inside| inside.set(self.outer));
     }
@@ -60,7 +61,7 @@ pub(crate) struct PollContext<P: PortIo> {
     gate: Gate<Option<PollState<P>>>,
     mailbox: Mailbox<Option<PollState<P>>>,
     pub(crate) dirty: Arc<DirtyMap>,
-    /// `RX_DROP`, of this queue.
+    /// `RX_DROP`, of this queue. Relaxed: for who looks; the poll itself is told.
     making_room: AtomicBool,
 }
 

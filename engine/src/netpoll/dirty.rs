@@ -17,9 +17,13 @@ use crate::sync::{AtomicU64, Ordering, fence};
 const BITS: usize = 64;
 
 /// Set bits for slots `0..slots`. Clients set, the one poller clears.
+///
+/// Looks that only save a write, or a round, are relaxed: the fences see to it that not both sides miss the other.
 #[derive(Debug)]
 pub(crate) struct DirtyMap {
+    /// D5 pairs with D6: who finds a bit that was set finds what was pushed before it.
     words: Box<[AtomicU64]>,
+    /// D7 pairs with D8: who finds a word's bit finds the bit in the word.
     summary: Box<[AtomicU64]>,
 }
 
@@ -38,15 +42,16 @@ impl DirtyMap {
         let (top, top_bit) = (word / BITS, 1 << (word % BITS));
         // D1: full fence between our push and the reads below; pairs with D2.
         fence(Ordering::SeqCst);
+        // Relaxed: behind D1.
         if self.words[word].load(Ordering::Relaxed) & bit == 0 {
-            self.words[word].fetch_or(bit, Ordering::Release);
+            self.words[word].fetch_or(bit, Ordering::Release); // D5
             // D3: full fence between the word and its summary; pairs with D4.
             fence(Ordering::SeqCst);
         }
-        // Looked at even where the bit was set: another thread of a shared client may have set it and
+        // Relaxed: behind D3, where it is ours. Looked at even where the bit was set: another thread of a shared client may have set it and
         // been preempted just here.
         if self.summary[top].load(Ordering::Relaxed) & top_bit == 0 {
-            self.summary[top].fetch_or(top_bit, Ordering::Release);
+            self.summary[top].fetch_or(top_bit, Ordering::Release); // D7
         }
     }
 
@@ -57,13 +62,13 @@ impl DirtyMap {
         if word >= self.words.len() {
             return None;
         }
-        let here = self.words[word].load(Ordering::Acquire) & (u64::MAX << bit);
+        let here = self.words[word].load(Ordering::Acquire) & (u64::MAX << bit); // D6
         if here != 0 {
             return Some(word * BITS + here.trailing_zeros() as usize);
         }
         let mut after = word + 1;
         while let Some(word) = self.next_word(after) {
-            let bits = self.words[word].load(Ordering::Acquire);
+            let bits = self.words[word].load(Ordering::Acquire); // D6
             if bits != 0 {
                 return Some(word * BITS + bits.trailing_zeros() as usize);
             }
@@ -75,6 +80,7 @@ impl DirtyMap {
     /// Whether no slot is marked: the idle round's whole cost.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
+        // Relaxed: who misses a mark that is being made finds it a round later.
         self.summary.iter().all(|top| top.load(Ordering::Relaxed) == 0)
     }
 
@@ -92,14 +98,16 @@ impl DirtyMap {
     #[inline]
     pub(crate) fn clear(&self, slot: usize) {
         let (word, bit) = (slot / BITS, 1 << (slot % BITS));
+        // D6, for the marks of others in the word that it leaves.
         let left = self.words[word].fetch_and(!bit, Ordering::AcqRel) & !bit;
         if left == 0 {
             let (top, top_bit) = (word / BITS, 1 << (word % BITS));
-            self.summary[top].fetch_and(!top_bit, Ordering::AcqRel);
+            self.summary[top].fetch_and(!top_bit, Ordering::AcqRel); // D8, likewise.
             // D4: full fence between clearing the summary and looking at the word again; pairs with D3.
             fence(Ordering::SeqCst);
+            // Relaxed: behind D4.
             if self.words[word].load(Ordering::Relaxed) != 0 {
-                self.summary[top].fetch_or(top_bit, Ordering::Release);
+                self.summary[top].fetch_or(top_bit, Ordering::Release); // D7
             }
         }
         // D2: full fence between clearing the bit and the caller's second look; pairs with D1.
@@ -111,7 +119,7 @@ impl DirtyMap {
         let (mut top, bit) = (from / BITS, from % BITS);
         let mut mask = u64::MAX << bit;
         while top < self.summary.len() {
-            let bits = self.summary[top].load(Ordering::Acquire) & mask;
+            let bits = self.summary[top].load(Ordering::Acquire) & mask; // D8
             if bits != 0 {
                 return Some(top * BITS + bits.trailing_zeros() as usize);
             }

@@ -23,6 +23,7 @@ pub(crate) const CONTROL: LcoreId = LcoreId(u32::MAX - 1);
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Gate<T> {
+    /// Relaxed throughout: see `try_enter`.
     poll_owner: AtomicU32,
     poll_lock: Mutex<T>,
 }

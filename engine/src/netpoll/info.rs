@@ -34,6 +34,7 @@ const CLEANUP_LIMIT: Duration = Duration::from_millis(100);
 pub struct NetpollInfo<P: PortIo = super::DefaultIo> {
     /// `poll_lock` and `poll_owner`, one pair a queue.
     pub(crate) contexts: Box<[PollContext<P>]>,
+    /// Relaxed: for who looks; the poll contexts have their own.
     pub(super) rx_flags: AtomicU32,
     pub(super) registry: Mutex<Registry>,
 }

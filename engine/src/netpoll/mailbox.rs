@@ -41,6 +41,7 @@ impl<S> Mailbox<S> {
     pub(crate) fn post(&self, change: Change<S>) -> Ticket {
         let mut changes = self.lock();
         changes.push_back(change);
+        // Relaxed: written under the lock that we hold.
         let ticket = self.posted.load(Ordering::Relaxed) + 1;
         // M1: Release, so that who reads this count finds the change in the queue (it takes the same lock too).
         self.posted.store(ticket, Ordering::Release);
@@ -50,7 +51,7 @@ impl<S> Mailbox<S> {
     /// Whether something was posted that is not applied yet: the one question a burst. Only inside the gate.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
-        // M2: Acquire, pairs with M1. `applied` is written inside the gate only, where the caller is.
+        // M2: Acquire, pairs with M1. Relaxed: `applied` is written inside the gate only, where the caller is.
         self.posted.load(Ordering::Acquire) != self.applied.0.load(Ordering::Relaxed)
     }
 
@@ -60,6 +61,7 @@ impl<S> Mailbox<S> {
         let changes = std::mem::take(&mut *self.lock());
         for change in changes {
             change(state);
+            // Relaxed: written inside the gate only, where we are.
             let applied = self.applied.0.load(Ordering::Relaxed) + 1;
             // M3: Release, so that who reads this count sees all that the change did to the state.
             self.applied.0.store(applied, Ordering::Release);
@@ -80,6 +82,7 @@ impl<S> Mailbox<S> {
 
 impl<S> std::fmt::Debug for Mailbox<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Relaxed: for people.
         let posted = self.posted.load(Ordering::Relaxed);
         f.debug_struct("Mailbox").field("posted", &posted).finish_non_exhaustive()
     }

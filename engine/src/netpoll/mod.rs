@@ -11,6 +11,8 @@ mod context;
 mod dirty;
 pub mod filter;
 mod gate;
+#[cfg(all(test, loom))]
+mod handover_loom_tests;
 pub mod hook;
 mod info;
 #[cfg(all(test, shuttle))]

@@ -63,7 +63,9 @@ pub struct PollLoopHandle<P: PortIo = super::DefaultIo> {
 
 #[derive(Debug)]
 struct LoopShared<P: PortIo> {
+    /// P1 pairs with P2: what was submitted before the stop is drained.
     stop: AtomicBool,
+    /// P3 pairs with P4: who sees that the loop has ended sees all that it did.
     running: AtomicBool,
     mailbox: Mailbox<Vec<Polled<P>>>,
 }
@@ -105,7 +107,8 @@ impl<P: PortIo> PollLoop<P> {
         name_thread(&format!("poll-{lcore}"));
         let _running = Running::begin(self.shared.clone());
         let mut idle_rounds = 0_u32;
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        // P2: Acquire, before the rings are drained.
+        while !self.shared.stop.load(Ordering::Acquire) {
             if self.round(lcore) > 0 {
                 idle_rounds = 0;
             } else {
@@ -157,26 +160,26 @@ struct Running<P: PortIo>(Arc<LoopShared<P>>);
 
 impl<P: PortIo> Running<P> {
     fn begin(shared: Arc<LoopShared<P>>) -> Self {
-        shared.running.store(true, Ordering::Release);
+        shared.running.store(true, Ordering::Release); // P3
         Running(shared)
     }
 }
 
 impl<P: PortIo> Drop for Running<P> {
     fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
+        self.0.running.store(false, Ordering::Release); // P3
     }
 }
 
 impl<P: PortIo> PollLoopHandle<P> {
     /// Tells the loop to stop. Any thread; does not wait.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Release); // P1
     }
 
     /// Whether the loop is inside [`PollLoop::run`].
     pub fn is_running(&self) -> bool {
-        self.shared.running.load(Ordering::Acquire)
+        self.shared.running.load(Ordering::Acquire) // P4
     }
 
     /// Has the running loop poll this queue too, from its next round on.

@@ -78,7 +78,8 @@ pub(crate) struct PortShared {
     pub(crate) mac: MacAddr,
     pub(crate) offloads: Offloads,
     pub(crate) options: PortOptions,
-    /// Link state as the poll contexts last saw it. Written by them, read by `send`.
+    /// Link state as the poll contexts last saw it. Written by them, read by `send`. Relaxed: a frame that is let through a
+    /// moment too late is counted `port_down` in the ring.
     up: AtomicBool,
 }
 

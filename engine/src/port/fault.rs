@@ -11,6 +11,7 @@ use crate::wire::MacAddr;
 /// The faults in force, changed from any thread.
 #[derive(Debug)]
 pub struct Faults {
+    // All of them are relaxed: each stands for itself.
     /// Most frames that one `tx_burst` takes.
     pub tx_takes: AtomicUsize,
     /// Most buffers that one `alloc` gives from the pool.
@@ -64,6 +65,7 @@ impl<P: PortIo> PortIo for FaultPort<P> {
     }
 
     fn link_up(&self) -> bool {
+        // Relaxed, as all of them.
         !self.faults.link_down.load(Ordering::Relaxed) && self.port.link_up()
     }
 

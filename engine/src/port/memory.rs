@@ -125,6 +125,7 @@ pub struct Wire {
     state: Arc<State>,
 }
 
+/// Relaxed: each stands for itself.
 #[derive(Debug)]
 struct State {
     link_up: AtomicBool,

@@ -297,6 +297,7 @@ impl Sink {
     }
 
     fn end(&mut self) {
+        // W1: Release, pairs with W2: the hooks' batches that the caller knows of are written.
         self.stop.store(true, Ordering::Release);
         self.wake();
         let Some(writer) = self.writer.take() else { return };

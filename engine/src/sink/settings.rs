@@ -12,6 +12,8 @@ use super::{
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The values, and how often they were changed. Reloads take turns (they are the writer thread's).
+///
+/// All but the generation are relaxed: it is what orders them.
 #[derive(Debug, Default)]
 pub(super) struct HookSettings {
     flush_ns: AtomicU64,

@@ -57,7 +57,7 @@ impl Writer {
         let mut pause = SHORTEST_PAUSE;
         let mut deadline = None;
         loop {
-            // Read before the rings: what was in them by then is taken in this round.
+            // W2: Acquire, pairs with W1, and before the rings: what was in them by then is taken in this round.
             let stopping = self.stop.load(Ordering::Acquire);
             if stopping && deadline.is_none() {
                 deadline = Some(Instant::now() + self.config.stop_timeout);

@@ -27,6 +27,7 @@ const HEAD_START: Duration = Duration::from_millis(5);
 /// Threads at work.
 pub(super) struct Generator {
     threads: Vec<JoinHandle<Worker>>,
+    /// Relaxed: a sum of all threads, to be shown.
     sent: Arc<AtomicU64>,
     stop: Stop,
     streams: usize,

@@ -57,6 +57,7 @@ pub(super) struct Worker {
     pub(super) start: Instant,
     /// When it began its last batch.
     pub(super) last: Instant,
+    /// Relaxed: a sum of all threads, to be shown.
     sent: Arc<AtomicU64>,
 }
 

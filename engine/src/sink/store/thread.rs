@@ -65,6 +65,7 @@ impl ConverterThread {
 
     /// Converts what is left, and ends. To be called after the sink has stopped.
     pub fn stop(self) -> Result<Converter, StoreError> {
+        // Relaxed: as above; what the sink has written is in files.
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
         match self.thread.join() {
