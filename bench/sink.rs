@@ -13,7 +13,7 @@ use std::{
 use netpoll::{
     QueueId,
     netpoll::hook::{DatagramBuf, NoSend, Now, RxBurst, RxHook},
-    sink::{ShedPolicy, Sink, SinkConfig, SyncPolicy},
+    sink::{ShedPolicy, Sink, SinkConfig, SyncPolicy, Template, TextConfig, TextFormat},
 };
 
 const PAYLOAD_BYTES: usize = 160;
@@ -60,6 +60,46 @@ fn hook_ns(dir: &Path, bursts: u64) -> f64 {
     let ledger = sink.stop();
     assert!(ledger.balanced() && ledger.dropped() == 0, "{ledger}");
     best
+}
+
+/// Nanoseconds a datagram in `rx_hook` where the writer is far behind: nearly all of them are dropped, counted, and noted with
+/// their source. And the share that was dropped. `sources` take turns.
+fn overload_ns(dir: &Path, sources: u32) -> (f64, f64) {
+    let config = SinkConfig {
+        sync: SyncPolicy::Never,
+        shed: ShedPolicy::OFF,
+        batches_per_queue: 2,
+        batch_rows: 64,
+        ..SinkConfig::text_only(dir)
+    };
+    let sink = Sink::open(config).expect("a sink");
+    let mut hook = sink.hooks().hook(QueueId(0));
+    let payload = line();
+    let from = |number: u32| {
+        let src = (std::net::Ipv4Addr::from_bits(0x0a00_0000 + number % sources), 40_000);
+        DatagramBuf::new(src.into(), ([10, 0, 0, 200], 514).into(), &payload)
+    };
+    let datagrams: Vec<_> = (0..sources.next_multiple_of(BURST as u32)).map(from).collect();
+    let datagrams: Vec<_> = datagrams.iter().map(DatagramBuf::datagram).collect();
+    let (mut best, mut ns) = (f64::MAX, 0);
+    for _ in 0..200 {
+        let start = Instant::now();
+        let mut count = 0;
+        while count < 20_000 {
+            for burst in datagrams.chunks(BURST) {
+                ns += 1000;
+                let now = Now { mono_ns: ns, real_ns: 1_795_443_419_000_000_000 + ns };
+                hook.rx_hook(&NoSend, &RxBurst { now, datagrams: burst });
+                hook.tick(now);
+                count += burst.len();
+            }
+        }
+        best = best.min(start.elapsed().as_nanos() as f64 / count as f64);
+    }
+    drop(hook);
+    let ledger = sink.stop();
+    assert!(ledger.balanced(), "{ledger}");
+    (best, ledger.dropped() as f64 / ledger.delivered as f64)
 }
 
 /// CPU time of this process's threads called `name`, from /proc.
@@ -143,6 +183,14 @@ fn main() {
         println!("hook, {PAYLOAD_BYTES} B, {what}: {ns:.1} ns a datagram");
         let _ = std::fs::remove_dir_all(base.join("hook"));
     }
+    for sources in [8, 100_000] {
+        let (ns, share) = overload_ns(&base.join("hook"), sources);
+        println!(
+            "hook, {PAYLOAD_BYTES} B, overloaded, {sources} sources: {ns:.1} ns a datagram, {:.0} % of them dropped and noted",
+            share * 100.0
+        );
+        let _ = std::fs::remove_dir_all(base.join("hook"));
+    }
     for (name, sync) in [("never", SyncPolicy::Never), ("200 ms", SyncPolicy::Every(Duration::from_millis(200)))] {
         let plain = plain_write(&base, sync != SyncPolicy::Never);
         println!("plain write(2) of 256 KiB, sync {name}: {plain:.0} MB/s");
@@ -156,11 +204,22 @@ fn main() {
     }
 }
 
+fn template() -> Template {
+    Template::parse("{time} {host} {severity} {app}: {message}").expect("a template")
+}
+
+fn with_format(dir: &Path, format: TextFormat) -> SinkConfig {
+    SinkConfig { text: Some(TextConfig { format, ..TextConfig::default() }), ..SinkConfig::text_only(dir) }
+}
+
 type Configure = fn(&Path) -> SinkConfig;
 
 fn outputs() -> Vec<(&'static str, Configure)> {
     vec![
         ("text", |dir| SinkConfig::text_only(dir)),
+        ("text by a template", |dir| with_format(dir, TextFormat::Template(template()))),
+        #[cfg(feature = "store")]
+        ("JSON lines", |dir| with_format(dir, TextFormat::JsonLines)),
         #[cfg(feature = "store")]
         ("spool", |dir| SinkConfig { text: None, ..SinkConfig::new(dir) }),
     ]

@@ -1,12 +1,15 @@
 //! The ledger as it is told: at the end every equation of the way from NIC to file, both sides, and whether they agree;
 //! while it runs the counts.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use netpoll::{
     dpdk::ClosedPort,
     netpoll::{ClientStats, PortStats},
-    sink::SinkLedger,
+    sink::{SinkLedger, store::Backlog},
 };
 use serde_json::{Map, Value, json};
 
@@ -182,6 +185,19 @@ impl Running {
             self.json.insert(format!("{name}.sink"), value);
         }
         self.text.push(format!("{text}; {sent} sent"));
+    }
+
+    /// What is behind the port named last in the spool, and not in Parquet yet.
+    pub(super) fn backlog(&mut self, name: &str, backlog: &Backlog, now: SystemTime) {
+        let Backlog { segments, bytes, .. } = *backlog;
+        let now_ns = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let age_s = backlog.age_ns(now_ns) as f64 / 1e9;
+        if let Some(text) = self.text.last_mut() {
+            let megabytes = bytes as f64 / 1e6;
+            let _ = write!(text, "; not yet in Parquet: {segments} segments, {megabytes:.1} MB, oldest {age_s:.0} s");
+        }
+        let value = json!({"segments": segments, "bytes": bytes, "oldest_age_s": age_s});
+        self.json.insert(format!("{name}.spool"), value);
     }
 
     pub(super) fn print(mut self, out: Out) {

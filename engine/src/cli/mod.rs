@@ -25,6 +25,7 @@ mod pace;
 mod pktgen;
 mod port;
 mod ports;
+mod room;
 mod run;
 mod sandbox;
 mod send;

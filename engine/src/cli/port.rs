@@ -93,13 +93,17 @@ impl PortArgs {
 
     /// How the device is set up, for clients that hold `client_mbufs` in all.
     pub(super) fn setup(&self, client_mbufs: usize) -> PortSetup {
-        setup(self.queues, client_mbufs)
+        setup_of(self.queues, self.device().rx_descriptors(), client_mbufs)
     }
 }
 
 /// How a device is set up, for clients that hold `client_mbufs` in all.
 pub(super) fn setup(queues: u16, client_mbufs: usize) -> PortSetup {
-    let setup = PortSetup { queues, ..PortSetup::default() };
+    setup_of(queues, PortSetup::default().rx_desc, client_mbufs)
+}
+
+fn setup_of(queues: u16, rx_desc: u16, client_mbufs: usize) -> PortSetup {
+    let setup = PortSetup { queues, rx_desc, ..PortSetup::default() };
     let clients = client_mbufs.div_ceil(usize::from(queues)) as u32;
     PortSetup {
         mbufs_per_queue: Some(2 * (u32::from(setup.rx_desc) + u32::from(setup.tx_desc)) + 1024),

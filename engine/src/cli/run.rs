@@ -27,7 +27,7 @@ use super::{
     machine::bus_args,
     out::Out,
     pace::Rate,
-    port,
+    port, room,
     sandbox::SandboxArgs,
     session::Session,
     stop::{Hangup, Stop},
@@ -161,8 +161,9 @@ fn start_port(engine: &Engine, plan: &Plan, port: &PortPlan) -> anyhow::Result<A
     options.multicast = port.multicast.clone();
     options.accept_partial = plan.engine.accept_partial_checksum;
     options.answers_per_second = plan.engine.replies_per_s;
-    port::attach(engine, &port.device, &setup, options, &port.queue_lcores)
-        .with_context(|| format!("port {}", port.name))
+    let receives = plan.sinks.iter().any(|sink| plan.ports[sink.port].name == port.name);
+    let device = if receives { room::for_receiver(&port.device, setup.queues) } else { port.device.clone() };
+    port::attach(engine, &device, &setup, options, &port.queue_lcores).with_context(|| format!("port {}", port.name))
 }
 
 /// Takes over what may change while it runs: the sinks' filters, limits, intervals, sync, and text beside Parquet. Then

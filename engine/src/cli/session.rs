@@ -4,13 +4,16 @@ use std::{
     cell::Cell,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use netpoll::{
     engine::Engine,
     netpoll::{ClientOptions, ClientStats, Netpoll, Port, PortStats, RxFilter},
-    sink::{Sink, SinkConfig, SinkLedger, store::StoreConfig},
+    sink::{
+        Sink, SinkConfig, SinkLedger,
+        store::{Backlog, StoreConfig},
+    },
 };
 use serde_json::json;
 
@@ -142,6 +145,11 @@ impl Session {
             // From the end of the way to its start: what moves meanwhile shows as not there yet.
             let written = sink.map(|sink| sink.sink.ledger().since(&sink.before));
             now.port(port.name(), port.is_up(), &port.stats(), written.as_ref());
+            // What cannot be looked at is told by the converter, which looks at it too.
+            let backlog = sink.filter(|sink| sink.store.is_some()).and_then(|sink| Backlog::of(&sink.out).ok());
+            if let Some(backlog) = backlog {
+                now.backlog(port.name(), &backlog, SystemTime::now());
+            }
         }
         now.print(out);
     }

@@ -17,6 +17,7 @@ use super::{
     machine::{IdleArgs, MachineArgs},
     out::Out,
     port::{self, PortArgs},
+    room,
     sandbox::SandboxArgs,
     session::Session,
     stop::{Hangup, Stop},
@@ -101,7 +102,8 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let setup = args.port.setup(0);
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
-    let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
+    let device = room::for_receiver(args.port.device(), args.port.queues);
+    let port = port::attach(&engine, &device, &setup, options, &[])?;
     args.sandbox.apply(&engine, [args.out.clone()], [])?;
     let mut session = Session::new(engine);
     let filter = RxFilter {

@@ -50,6 +50,7 @@ impl RawPort {
                 v.text("a multicast address like \"01:00:5e:00:00:fb\" or \"224.0.0.251\"", value::multicast)
             })
         });
+        let rx_descriptors = device.as_ref().map_or(1024, |device| device.value.rx_descriptors());
         let port = RawPort {
             name,
             device,
@@ -57,7 +58,7 @@ impl RawPort {
             gateway,
             queues,
             lcores,
-            rx_descriptors: s.number("rx_descriptors", 32..=32_768, 1024),
+            rx_descriptors: s.number("rx_descriptors", 32..=32_768, rx_descriptors),
             tx_descriptors: s.number("tx_descriptors", 32..=32_768, 1024),
             mbufs_per_queue: s.get("mbufs_per_queue").and_then(|v| v.number(64..=8_388_607)),
             // RFC 791: every host takes 576. Above: what most NICs can do.

@@ -14,6 +14,7 @@ mod gate;
 #[cfg(all(test, loom))]
 mod handover_loom_tests;
 pub mod hook;
+mod idle;
 mod info;
 #[cfg(all(test, shuttle))]
 mod life_tests;
@@ -31,8 +32,9 @@ mod stats;
 use std::net::IpAddr;
 
 pub use client::{ClientOptions, DropCallback, Netpoll, OnFull, POLL_BUDGET, RemoteMac, SharedNetpoll};
+pub use idle::IdlePolicy;
 pub use info::{NetpollInfo, RX_DROP, RX_ENABLED, RxFilter};
-pub use poll_loop::{IdlePolicy, PollLoop, PollLoopHandle};
+pub use poll_loop::{PollLoop, PollLoopHandle};
 pub use port::{Port, PortOptions};
 pub use stats::{ClientStats, PortStats, QueueStats, SentStats, SubmitStats};
 

@@ -1,12 +1,13 @@
 //! The poll loop: what an lcore does all day.
 //!
 //! It goes round its queues and polls each through the gate. Where nothing is to be done it backs off by its
-//! [`IdlePolicy`]. Ports come and go while it runs, through its mailbox; a port's clients come and go through the port.
+//! [`IdlePolicy`] (`idle.rs`). Ports come and go while it runs, through its mailbox; a port's clients come and go through the port.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
     clock,
+    idle::{IdlePolicy, Idler},
     info::NetpollInfo,
     mailbox::{Mailbox, Ticket},
     port::Port,
@@ -17,32 +18,6 @@ use crate::{
     sync::{self, AtomicBool, Ordering},
 };
 
-/// What an idle loop does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdlePolicy {
-    /// Polls on at once: lowest latency, a whole core.
-    Busy,
-    /// Polls on after a pause instruction: kinder to the other hyperthread.
-    Pause,
-    /// Sleeps, longer and longer up to `max`, so that a frame waits at most that long.
-    Sleep {
-        /// Longest sleep.
-        max: Duration,
-    },
-}
-
-impl Default for IdlePolicy {
-    /// Sleeps of at most 1 ms: about one percent of a core when idle.
-    fn default() -> Self {
-        IdlePolicy::Sleep { max: Duration::from_millis(1) }
-    }
-}
-
-/// Empty rounds before a sleeping loop starts to sleep. Few: frames that come one by one would keep the loop awake
-/// between them, at a whole core's cost (of 0.5 M lines/s on a veth: 1.8 us each), while a burst waits well in the device.
-const ROUNDS_BEFORE_SLEEP: u32 = 16;
-/// Its first sleep.
-const FIRST_SLEEP: Duration = Duration::from_micros(10);
 /// Rounds of draining after the stop signal, at most this long.
 const DRAIN_LIMIT: Duration = Duration::from_millis(50);
 
@@ -106,14 +81,12 @@ impl<P: PortIo> PollLoop<P> {
         // For who looks at the process from outside: `top`, and the container's health check.
         name_thread(&format!("poll-{lcore}"));
         let _running = Running::begin(self.shared.clone());
-        let mut idle_rounds = 0_u32;
+        let mut idler = Idler::new(self.idle);
         // P2: Acquire, before the rings are drained.
         while !self.shared.stop.load(Ordering::Acquire) {
-            if self.round(lcore) > 0 {
-                idle_rounds = 0;
-            } else {
-                idle_rounds = idle_rounds.saturating_add(1);
-                self.idle(idle_rounds);
+            match self.round(lcore) {
+                0 => idler.idle(),
+                frames => idler.worked(frames),
             }
         }
         let start = std::time::Instant::now();
@@ -137,21 +110,6 @@ impl<P: PortIo> PollLoop<P> {
             }
         }
         work
-    }
-
-    fn idle(&self, rounds: u32) {
-        match self.idle {
-            IdlePolicy::Busy => {}
-            IdlePolicy::Pause => std::hint::spin_loop(),
-            IdlePolicy::Sleep { max } => {
-                if rounds <= ROUNDS_BEFORE_SLEEP {
-                    std::hint::spin_loop();
-                } else {
-                    let doublings = ((rounds - ROUNDS_BEFORE_SLEEP) / 4).min(16);
-                    sync::sleep((FIRST_SLEEP * (1 << doublings)).min(max));
-                }
-            }
-        }
     }
 }
 

@@ -25,6 +25,7 @@
 //! Limits: one converter a directory (the sink's lock sees to that). Records that wait in the decoder
 //! (order, fragments: up to some seconds) are in the manifest, not yet in Parquet.
 
+mod backlog;
 mod clock;
 mod converter;
 mod layout;
@@ -42,6 +43,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use backlog::Backlog;
 pub use converter::{Converter, Step};
 pub(crate) use layout::{Layout, StoredFile, hour_of};
 pub(crate) use manifest::Manifest;

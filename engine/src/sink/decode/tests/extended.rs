@@ -299,6 +299,37 @@ fn the_kernels_clock_becomes_the_time_of_day() {
     assert!(kept.records[199].event_time.unwrap().error_ns < 10_000_000);
 }
 
+/// A machine boots for five minutes before netconsole can send: all of it comes in 10 ms, then lines come as they are made.
+#[test]
+fn boot_messages_that_come_late_are_within_their_error() {
+    for extended in [true, false] {
+        let (burst, sent_s) = (300_u64, 300);
+        let live = (0..10).map(|n| sent_s + 1 + n * 2).map(|second| (second, second * 1_000_000_000 + 300_000));
+        let lines = (0..burst).map(|second| (second, sent_s * 1_000_000_000 + second * 33_000)).chain(live);
+        let lines: Vec<(u64, u64)> = lines.collect();
+        let sent: Vec<_> = (0..)
+            .zip(&lines)
+            .map(|(seq, (second, received_ns))| {
+                let line = Line { usec: second * 1_000_000, ..Line::new(seq, "said at boot") };
+                let basic = || format!("[{second:5}.000000] said at boot\n").into_bytes();
+                let bytes = if extended { line.datagrams()[0].0.clone() } else { basic() };
+                datagram(*received_ns, 6666, &bytes)
+            })
+            .collect();
+        let (kept, _) = decode_all(config(), &sent);
+        assert_eq!(kept.records.len(), lines.len());
+        for (record, (second, _)) in kept.records.iter().zip(&lines) {
+            let time = record.event_time.unwrap();
+            let off_ns = time.ns.abs_diff((START_NS + second * 1_000_000_000).cast_signed());
+            assert!(off_ns <= time.error_ns, "extended {extended}, {second} s: {off_ns} > {}", time.error_ns);
+        }
+        // By the first that came as it was made, 300 us late, all later ones are told.
+        let last = kept.records.last().unwrap().event_time.unwrap();
+        assert!(last.error_ns < 10_000_000, "{last:?}");
+        assert_eq!(last.ns, (START_NS + lines.last().unwrap().1).cast_signed());
+    }
+}
+
 #[test]
 fn a_crash_is_one_record() {
     let said = [
