@@ -78,6 +78,13 @@ fn number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_is_parsed(ns in 0..=i64::MAX) {
+            proptest::prop_assert_eq!(parse(&Utc::from_ns(ns).to_string()), Ok(ns.cast_unsigned()));
+        }
+    }
+
     #[test]
     fn dates_and_times() {
         const DAY: u64 = 1_795_392_000_000_000_000;

@@ -304,6 +304,44 @@ mod tests {
         assert!(!net.contains(Ipv4Addr::new(10, 1, 16, 0)));
     }
 
+    proptest::proptest! {
+        /// What is printed reads as the same, and whatever reads prints as what reads as the same.
+        #[test]
+        fn what_is_printed_is_parsed(bits in 0..=u32::MAX, len in 0..=32_u8, text in "[0-9./,-]{1,20}|[a-f0-9:.]{7,14}") {
+            let ip = Ipv4Addr::from(bits & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0));
+            let prefix = Ipv4Prefix { ip, len };
+            proptest::prop_assert_eq!(Ipv4Prefix::parse(&prefix.to_string()), Some(prefix));
+            let again = |text: String| (Ipv4Prefix::parse(&text), Ipv4Net::parse(&text), PortRanges::parse(&text), Device::parse(&text));
+            let (prefix, net, ports, device) = again(text);
+            for printed in [prefix.map(|p| p.to_string()), net.map(|n| n.to_string())].into_iter().flatten() {
+                let parsed = again(printed);
+                proptest::prop_assert!(parsed.0 == prefix || parsed.1 == net);
+            }
+            if let Some(ports) = ports {
+                proptest::prop_assert_eq!(PortRanges::parse(&ports.to_string()), Some(ports));
+            }
+            if let Some(device) = device {
+                proptest::prop_assert_eq!(Device::parse(&device.to_string()), Some(device));
+            }
+        }
+
+        #[test]
+        fn port_lists_are_printed_and_parsed(ranges in proptest::collection::vec((1..=u16::MAX, 0..50_u16), 1..10)) {
+            let ranges = ranges.into_iter().map(|(low, more)| low..=low.saturating_add(more)).collect();
+            // `None`: some overlap.
+            if let Some(ports) = PortRanges::new(ranges) {
+                proptest::prop_assert_eq!(PortRanges::parse(&ports.to_string()), Some(ports));
+            }
+        }
+
+        #[test]
+        fn hosts_are_printed_and_parsed(bits in 0..=u32::MAX, prefix_len in 1..=32_u8) {
+            let net = Ipv4Net { ip: bits.into(), prefix_len };
+            let valid = is_unicast(net.ip) && net.is_host(net.ip);
+            proptest::prop_assert_eq!(Ipv4Net::parse(&net.to_string()), valid.then_some(net));
+        }
+    }
+
     #[test]
     fn networks() {
         let parse = |text| Ipv4Prefix::parse(text).map(|p| p.to_string());

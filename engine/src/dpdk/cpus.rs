@@ -63,6 +63,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_formatted_is_parsed(cpus in proptest::collection::btree_set(0..300_u32, 1..40)) {
+            proptest::prop_assert_eq!(parse(&format(cpus.iter().copied())), Some(cpus));
+        }
+    }
+
     #[test]
     fn this_process_may_run_somewhere() {
         assert!(!allowed().is_empty());

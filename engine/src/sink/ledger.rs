@@ -393,6 +393,21 @@ mod tests {
         assert_eq!(Saved::parse(&text.replace("delivered 10", "delivered -1")), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_saved_is_read(
+            sums in proptest::array::uniform2(0..u64::MAX),
+            drops in proptest::collection::btree_map("[a-z_]{1,12}", 0..=u64::MAX, 0..5),
+            checkpoint in proptest::array::uniform3(0..=u64::MAX),
+            clean in proptest::bool::ANY,
+        ) {
+            let [output, file, rows] = checkpoint;
+            let checkpoint = Checkpoint { output, file, rows };
+            let saved = Saved { delivered: sums[0], stored: sums[1], drops, checkpoint, clean };
+            proptest::prop_assert_eq!(Saved::parse(&saved.to_text()), Some(saved));
+        }
+    }
+
     #[test]
     fn reconciling_balances() {
         let balanced = |saved: &Saved| saved.delivered == saved.stored + saved.drops.values().sum::<u64>();

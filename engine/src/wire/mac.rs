@@ -58,6 +58,13 @@ impl fmt::Debug for MacAddr {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_is_parsed(bytes in proptest::array::uniform6(0..=u8::MAX)) {
+            proptest::prop_assert_eq!(MacAddr(bytes).to_string().parse(), Ok(MacAddr(bytes)));
+        }
+    }
+
     #[test]
     fn text_round_trip_and_strictness() {
         let mac = MacAddr([0x02, 0xab, 0, 1, 2, 0xff]);

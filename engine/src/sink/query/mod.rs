@@ -15,6 +15,8 @@
 
 mod filter;
 mod follow;
+#[cfg(test)]
+mod inverse_tests;
 mod output;
 mod stored;
 #[cfg(test)]

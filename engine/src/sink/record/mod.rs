@@ -6,6 +6,8 @@
 //!
 //! An empty string means "not there", for every string but `message`.
 
+#[cfg(all(test, feature = "store"))]
+pub(crate) mod arbitrary;
 pub mod civil;
 pub(crate) mod column;
 mod fields;

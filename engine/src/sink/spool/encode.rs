@@ -141,6 +141,8 @@ fn owned<T: ArrowNativeType>(column: Buffer) -> Vec<T> {
 mod tests {
     use std::net::IpAddr;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::netpoll::hook::DatagramBuf;
 
@@ -208,6 +210,56 @@ mod tests {
             assert!(batch.iter().all(|row| row.payload.len() == at && row.time_ns == at as u64));
         }
         assert!(reader.next_batch().unwrap().is_none() && reader.is_finished());
+    }
+
+    type Row = ((IpAddr, u16), (IpAddr, u16), Vec<u8>, u64);
+
+    fn losses() -> impl Strategy<Value = Vec<Loss>> {
+        let reason = prop::sample::select(vec!["nic_missed", "batch_ring_full", "shed_debug"]);
+        let one = (reason, any::<u64>(), any::<u64>()).prop_map(|(reason, count, at)| Loss::unknown(reason, count, at));
+        prop::collection::vec(one, 0..4)
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Row>> {
+        let payload = prop::collection::vec(any::<u8>(), 0..60);
+        prop::collection::vec((any::<(IpAddr, u16)>(), any::<(IpAddr, u16)>(), payload, 0..u64::MAX / 2), 0..20)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Any batches with any notes: a segment gives both back, byte by byte and in order.
+        #[test]
+        fn a_segment_gives_batches_back(batches in prop::collection::vec((rows(), losses()), 0..5)) {
+            let mut encoder = SpoolEncoder::new().unwrap();
+            let mut batch = Batch::new(20, 2000);
+            let mut bytes = header().unwrap();
+            for (rows, losses) in &batches {
+                batch.clear();
+                for (src, dst, payload, time_ns) in rows {
+                    let datagram = DatagramBuf::new((*src).into(), (*dst).into(), payload);
+                    prop_assert!(batch.push(&datagram.datagram(), *time_ns));
+                }
+                encoder.with_message(&mut batch, losses, |slices| bytes.extend_from_slice(&slices.concat())).unwrap();
+            }
+            bytes.extend_from_slice(&END_OF_STREAM);
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &bytes).unwrap();
+            let mut reader = super::super::SegmentReader::open(file.path()).unwrap();
+            for (rows, losses) in &batches {
+                let batch = reader.next_batch().unwrap().unwrap();
+                prop_assert_eq!(batch.losses(), losses);
+                let found: Vec<Row> = batch
+                    .iter()
+                    .map(|row| ((row.src_ip, row.src_port), (row.dst_ip, row.dst_port), row.payload.to_vec(), row.time_ns))
+                    .collect();
+                let canonical = |(ip, port): (IpAddr, u16)| (ip.to_canonical(), port);
+                let sent: Vec<Row> =
+                    rows.iter().cloned().map(|(src, dst, payload, time)| (canonical(src), canonical(dst), payload, time)).collect();
+                prop_assert_eq!(found, sent);
+            }
+            prop_assert!(reader.next_batch().unwrap().is_none() && reader.is_finished());
+        }
     }
 
     #[test]

@@ -99,6 +99,25 @@ mod tests {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+        #[test]
+        fn what_is_stored_is_loaded(
+            last in proptest::option::of((0..=u64::MAX, 0..=u32::MAX)),
+            damaged in proptest::bool::ANY,
+            totals in proptest::collection::btree_map("\\PC{0,12}", 0..=u64::MAX, 0..5),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let layout = Layout::new(dir.path());
+            fs::create_dir(layout.store()).unwrap();
+            let last = last.map(|(segment, flush)| FileId { segment, flush });
+            let manifest = Manifest { last, damaged, totals, ..Manifest::default() };
+            manifest.store(&layout).unwrap();
+            let loaded = Manifest::load(&layout).unwrap();
+            proptest::prop_assert_eq!((loaded.last, loaded.damaged, loaded.totals), (last, damaged, manifest.totals));
+        }
+    }
+
     #[test]
     fn there_and_back_and_every_damage_is_seen() {
         let dir = tempfile::tempdir().unwrap();

@@ -49,6 +49,8 @@ pub(crate) use layout::{Layout, StoredFile, hour_of};
 pub(crate) use manifest::Manifest;
 pub use retention::Removed;
 pub(crate) use rows::Rows;
+#[cfg(test)]
+pub(crate) use schema::properties;
 pub use schema::schema;
 pub(crate) use segment::{SegmentReader, list_segments};
 pub use thread::ConverterThread;

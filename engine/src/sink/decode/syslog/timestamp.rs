@@ -159,3 +159,16 @@ fn digits(text: &[u8]) -> Option<u32> {
     let all = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     all.then(|| text.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_is_parsed(ns in i64::MIN..=i64::MAX) {
+            let text = format!("{:.9}", Utc::from_ns(ns));
+            proptest::prop_assert_eq!(rfc3339(text.as_bytes()), Some((EventTime { ns, error_ns: 1 }, text.len())));
+        }
+    }
+}
