@@ -29,7 +29,7 @@ asan-dpdk)
         --test dpdk_attach --test dpdk_user --test dpdk_hugepages
     ;;
 memcheck)
-    runner="valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite"
+    runner="valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite"
     runner_of_host=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$host")_RUNNER
     env "$runner_of_host=$runner" NETPOLL_STRESS=10 cargo test -p netpoll --no-default-features --locked --test stress
     ;;
