@@ -38,7 +38,8 @@ use support::*;
 #[test]
 fn an_empty_mempool_loses_what_finds_no_mbuf_and_nothing_else() {
     let _lcore = enter_lcore();
-    let faulty = Faulty::new(1024, 128);
+    let (faulty, other) = (Faulty::new(1024, 128), Faulty::new(64, 256));
+    let keeper = other.port.setup(client("keeper").ring_frames(1)).unwrap();
     let recorder = Recorder::default();
     let np = faulty.port.setup_rx(client("rx").ring_frames(8), RxFilter::default(), recorder.factory()).unwrap();
     poll_all(&np);
@@ -54,29 +55,35 @@ fn an_empty_mempool_loses_what_finds_no_mbuf_and_nothing_else() {
         assert_eq!(recorder.payloads().len() as u64, stats.queue.delivered);
         assert_eq!(stats.missed.no_mbuf + stats.queue.delivered, 1000 * round, "all of them, {taken} in this round");
         assert_eq!(stats.missed.ring, 0);
+        answers_when_polled(&other, &keeper);
     }
-    drop(np);
+    drop((np, keeper));
     faulty.end();
+    other.end();
 }
 
 #[test]
 fn an_overrun_receive_ring_is_counted_to_the_frame() {
     let _lcore = enter_lcore();
-    let faulty = Faulty::new(64, 4096);
+    let (faulty, other) = (Faulty::new(64, 4096), Faulty::new(64, 256));
+    let keeper = other.port.setup(client("keeper").ring_frames(1)).unwrap();
     let recorder = Recorder::default();
     let np = faulty.port.setup_rx(client("rx"), RxFilter::default(), recorder.factory()).unwrap();
     poll_all(&np);
     let taken = (0..1000).filter(|_| faulty.wire.inject(&datagram(514, b"line"))).count();
     assert_eq!(taken, 64);
+    answers_when_polled(&other, &keeper);
     poll_all(&np);
+    answers_when_polled(&faulty, &np);
     let stats = faulty.port.stats();
     assert_eq!((stats.queue.delivered, stats.missed.ring, stats.missed.no_mbuf), (64, 936, 0));
     assert_eq!(recorder.payloads().len(), 64);
     faulty.wire.inject(&datagram(514, b"after"));
     poll_all(&np);
     assert_eq!(recorder.payloads().last().unwrap(), b"after");
-    drop(np);
+    drop((np, keeper));
     faulty.end();
+    other.end();
 }
 
 /// The NIC takes nothing, then a little, then all again: receiving and the neighbour go on; what waits is bounded and leaves
@@ -333,7 +340,9 @@ fn a_client_thread_that_dies_leaves_no_mbuf_and_no_client_behind() {
 #[test]
 fn an_lcore_that_stops_is_replaced_without_losing_a_frame() {
     for by_panic in [false, true] {
-        let faulty = Faulty::new(1024, 4096);
+        let (faulty, other) = (Faulty::new(1024, 4096), Faulty::new(64, 256));
+        let keeper = other.port.setup(client("keeper").ring_frames(1)).unwrap();
+        let others = Lcore::start(&[&other.port]);
         let recorder = Recorder::default();
         let rx = faulty.port.setup_rx(client("rx").ring_frames(1), RxFilter::default(), recorder.factory()).unwrap();
         let mut np = faulty.port.setup(client("tx").ring_frames(32)).unwrap();
@@ -349,6 +358,7 @@ fn an_lcore_that_stops_is_replaced_without_losing_a_frame() {
             lcore.stop().unwrap();
         }
         assert!(!handle.is_running(), "by a panic: {by_panic}");
+        (0..3).for_each(|_| ask(&other.wire));
         let mut sent = Vec::new();
         let mut refused = 0;
         for n in 0..100_u8 {
@@ -374,9 +384,11 @@ fn an_lcore_that_stops_is_replaced_without_losing_a_frame() {
         assert_eq!(got, sent);
         works_again(&faulty, &recorder);
         assert!(np.cleanup().unwrap().balances());
-        drop(rx);
+        drop((rx, keeper));
         lcore.stop().unwrap();
+        others.stop().unwrap();
         faulty.end();
+        other.end();
     }
 }
 

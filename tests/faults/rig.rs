@@ -59,6 +59,14 @@ pub fn ask(wire: &Wire) {
     wait_for("an ARP reply", || take_all(wire).iter().any(|frame| is_arp_reply(frame)));
 }
 
+/// ARP on a port that the calling thread polls, by this client of it.
+#[track_caller]
+pub fn answers_when_polled(faulty: &Faulty, np: &Netpoll<FaultPort<MemoryPort>>) {
+    assert!(faulty.wire.inject(&arp_request()));
+    poll_all(np);
+    assert!(take_all(&faulty.wire).iter().any(|frame| is_arp_reply(frame)), "an ARP reply");
+}
+
 /// A thread that is an lcore and polls ports.
 pub struct Lcore<P: netpoll::port::PortIo> {
     pub handle: PollLoopHandle<P>,

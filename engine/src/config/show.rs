@@ -4,7 +4,7 @@ use super::plan::{
     ClientPlan, EnginePlan, Idle, Input, Memory, OnFull, Output, Plan, RemoteMac, SecurityPlan, SinkPlan, Sync, Target,
 };
 use super::{security::UserName, value::Ipv4Prefix};
-use crate::LcoreId;
+use crate::{LcoreId, sink::SinkConfig};
 use std::fmt;
 
 /// The table of `netpoll check`.
@@ -53,6 +53,8 @@ impl fmt::Display for Plan {
                 writeln!(f, "{:20}at most {lines} lines/s of one source", "")?;
             }
             writeln!(f, "{:20}flush after {flush_interval:?}, sync {sync}", "")?;
+            let queues = self.ports[sink.port].queue_lcores.len();
+            writeln!(f, "{:20}memory up to {} MiB, however many send", "", sink.memory_bytes(queues) >> 20)?;
         }
         let SecurityPlan { user, sandbox } = &self.security;
         let user = user.as_ref().map_or("as started".into(), |UserName { user, group }| match group {
@@ -61,6 +63,22 @@ impl fmt::Display for Plan {
         });
         writeln!(f, "security user {user}, sandbox {}", if *sandbox { "on" } else { "off" })?;
         Ok(())
+    }
+}
+
+impl SinkPlan {
+    /// What the sink takes at most on a port of so many queues: batches, tables, and where it writes Parquet the conversion.
+    fn memory_bytes(&self, queues: usize) -> u64 {
+        let hooks = SinkConfig {
+            batch_bytes: self.limits.batch_bytes as usize,
+            batches_per_queue: self.limits.batches_per_queue.into(),
+            ..SinkConfig::new(&self.out)
+        };
+        #[cfg(feature = "store")]
+        if self.outputs.contains(&Output::Parquet) {
+            return hooks.memory_bytes(queues) + crate::sink::store::StoreConfig::new(&self.out).memory_bytes();
+        }
+        hooks.memory_bytes(queues)
     }
 }
 

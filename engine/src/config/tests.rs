@@ -279,6 +279,7 @@ sink     np0        udp 514,6666-6667 -> o (parquet, text)
                     only from 10.0.0.0/8, 192.0.2.7/32
                     at most 500 lines/s of one source
                     flush after 100ms, sync every 5ms
+                    memory up to 183 MiB, however many send
 security user netpoll:adm, sandbox off
 "
     );

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
+    batch::ROW_BYTES,
     decode::{DecodeConfig, Listen},
     log::{LogLimits, TidyLimits},
     shed::ShedPolicy,
@@ -152,7 +153,16 @@ impl SinkConfig {
     }
 }
 
+/// Of a hook's tables (the limit of each source, notes of losses, notices), rounded up.
+const TABLE_BYTES: usize = 1 << 20;
+
 impl SinkConfig {
+    /// Memory that the hooks of so many queues take, in bytes: all of it when they are set up, and no more whatever comes.
+    pub fn memory_bytes(&self, queues: usize) -> u64 {
+        let batch = self.batch_bytes + self.batch_rows * ROW_BYTES;
+        (queues * (self.batches_per_queue * batch + TABLE_BYTES)) as u64
+    }
+
     pub(super) fn primary_is_spool(&self) -> bool {
         #[cfg(feature = "store")]
         return self.spool.is_some();

@@ -27,7 +27,7 @@ use crate::sink::{
 /// Rows handed to the Parquet writer at a time.
 const BATCH_ROWS: usize = 8192;
 /// Texts have 32-bit ends.
-const MAX_PART_BYTES: usize = 1 << 30;
+pub(super) const MAX_PART_BYTES: usize = 1 << 30;
 /// Silence after which nothing that waits in the decoder can still be completed: more than all of its
 /// time-outs.
 const SILENCE_NS: u64 = 20_000_000_000;

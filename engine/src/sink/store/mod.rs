@@ -100,6 +100,12 @@ impl StoreConfig {
             min_free_bytes: 256 << 20,
         }
     }
+
+    /// Memory that converting takes at most, in bytes, whatever comes: what waits for its fragments or its turn, a part's
+    /// records, and the same once more as columns that are being sorted and written.
+    pub fn memory_bytes(&self) -> u64 {
+        (self.decode.total_bytes + 2 * self.part_bytes.min(converter::MAX_PART_BYTES)) as u64
+    }
 }
 
 /// Why the store could not be written or read.
