@@ -188,10 +188,10 @@ impl RxHook for Count {
     fn rx_hook(&mut self, np: &dyn HookSend, burst: &RxBurst<'_>) {
         for datagram in burst.datagrams {
             self.bytes += datagram.payload().len() as u64;
-            if self.echoes {
-                // A full ring refuses; the frames that left are what counts, and the client's ledger knows the rest.
-                let _ = np.reply(datagram, datagram.payload());
-            }
+        }
+        if self.echoes {
+            // A full ring refuses; the frames that left are what counts, and the client's ledger knows the rest.
+            np.send_back(burst.datagrams);
         }
         black_box(self.bytes);
     }

@@ -6,6 +6,7 @@
 mod frame;
 mod hook_sender;
 mod options;
+mod submit;
 
 use std::{
     fmt,
@@ -16,6 +17,8 @@ use std::{
 
 pub(crate) use hook_sender::HookSender;
 pub use options::{ClientOptions, DropCallback, OnFull, RemoteMac};
+
+use submit::Headers;
 
 use super::{
     SendError,
@@ -28,11 +31,10 @@ use super::{
 };
 use crate::{
     LcoreId,
-    counters::Counter,
-    port::{Frame, PortIo},
+    port::PortIo,
     sync::{self, AtomicU32, AtomicU64, Ordering},
     wire::{
-        MacAddr, ethernet, ipv4,
+        MacAddr, ethernet,
         template::{HEADERS_LEN, UdpFlow, UdpTemplate},
         udp,
     },
@@ -58,6 +60,8 @@ pub(crate) struct ClientShared {
     /// Its number in the poll context, and in the dirty map.
     pub(crate) slot: usize,
     pub(crate) submit: SubmitCounters,
+    /// The same of what its hook sends back in place, written by the poll context: that is cheaper than one set for both.
+    pub(crate) sent_back: SubmitCounters,
     pub(crate) sent: SentCounters,
     /// Relaxed: each frame another one, in order where one thread sends.
     ip_id: AtomicU32,
@@ -102,6 +106,7 @@ impl ClientShared {
             dirty,
             slot,
             submit: SubmitCounters::default(),
+            sent_back: SubmitCounters::default(),
             sent: SentCounters::default(),
             ip_id: AtomicU32::new(0),
             closing: Closing::new(),
@@ -132,62 +137,14 @@ impl ClientShared {
         self.owed.store(count as u64, Ordering::Relaxed);
     }
 
+    #[inline]
+    pub(crate) fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
     /// No more submissions from now on; returns once those under way are through.
     pub(crate) fn close(&self) {
         self.closing.close();
-    }
-
-    /// Fills a frame and pushes it, or says why not; counts either. The caller then marks the client
-    /// ([`ClientShared::mark`]), at the latest before it waits for anything.
-    #[inline]
-    fn submit<B: Frame, R: ClientEnd<B>>(
-        &self,
-        ring: &mut R,
-        headers: Headers<'_>,
-        payload: &[u8],
-        wait: impl FnOnce(&mut R) -> Option<B>,
-    ) -> Result<(), SendError> {
-        let counters = &self.submit;
-        let refuse = |counter: &Counter, error| {
-            count(R::SHARED, counter, 1);
-            Err(error)
-        };
-        count(R::SHARED, &counters.submitted, 1);
-        if self.closing.is_closed() {
-            return refuse(&counters.closed, SendError::Closed);
-        }
-        let most = match headers {
-            Headers::Template(_) => self.max_payload,
-            Headers::Unknown => return refuse(&counters.no_remote, SendError::NoRemote),
-            Headers::InPayload => self.max_payload + HEADERS_LEN,
-        };
-        if payload.len() > most {
-            return refuse(&counters.too_long, SendError::TooLong);
-        }
-        if !self.port.is_up() {
-            return refuse(&counters.refused_port_down, SendError::PortDown);
-        }
-        let credit = ring.credit();
-        let Some(mut frame) = credit.or_else(|| wait(ring)) else {
-            if let OnFull::Callback(callback) = &self.on_full {
-                callback(payload);
-            }
-            // Short of mbufs, or short of room? The poll context says which.
-            return if self.owed.load(Ordering::Relaxed) > 0 && ring.queued() < self.ring_frames {
-                refuse(&counters.no_mbuf, SendError::NoMbuf)
-            } else {
-                refuse(&counters.ring_full, SendError::RingFull)
-            };
-        };
-        let filled = match headers {
-            Headers::Template(template) => self.fill(&mut frame, template, payload, R::SHARED),
-            _ => frame::fill(&mut frame, payload),
-        };
-        if filled.is_none() || ring.push(frame).is_err() {
-            return refuse(&counters.too_long, SendError::TooLong);
-        }
-        count(R::SHARED, &counters.queued_bytes, payload.len() as u64);
-        Ok(())
     }
 
     /// What stands before the payloads that it sends to its remote address.
@@ -202,71 +159,11 @@ impl ClientShared {
         self.dirty.mark(self.slot);
     }
 
-    #[inline]
-    fn fill<B: Frame>(&self, frame: &mut B, template: &UdpTemplate, payload: &[u8], shared: bool) -> Option<()> {
-        let ip_id = if shared {
-            self.ip_id.fetch_add(1, Ordering::Relaxed)
-        } else {
-            let id = self.ip_id.load(Ordering::Relaxed);
-            self.ip_id.store(id.wrapping_add(1), Ordering::Relaxed);
-            id
-        } as u16;
-        let len = UdpTemplate::frame_len(payload.len()).max(ethernet::MIN_FRAME_LEN);
-        let bytes = frame.resize(len)?;
-        if self.port.offloads.tx_checksum {
-            template.emit_offloaded(bytes, payload, ip_id)?;
-            frame.request_tx_checksum(ethernet::HEADER_LEN as u8, ipv4::HEADER_LEN as u8);
-        } else {
-            template.emit(bytes, payload, ip_id)?;
-        }
-        Some(())
-    }
-
-    /// `submit` for a client that several threads use: `close` waits for it.
-    fn submit_shared<'a, B: Frame>(
-        &self,
-        ring: &'a SharedRing<B>,
-        headers: Headers<'_>,
-        payload: &[u8],
-        wait: impl FnOnce(&mut &'a SharedRing<B>) -> Option<B>,
-    ) -> Result<(), SendError> {
-        let result = self.closing.enter(|| {
-            let result = self.submit(&mut { ring }, headers, payload, wait);
-            if result.is_ok() {
-                self.mark();
-            }
-            result
-        });
-        result.unwrap_or_else(|| {
-            self.submit.submitted.add_shared(1);
-            self.submit.closed.add_shared(1);
-            Err(SendError::Closed)
-        })
-    }
-
     fn stats(&self, in_ring: usize) -> ClientStats {
-        ClientStats {
-            submit: self.submit.snapshot(),
-            sent: self.sent.snapshot(),
-            queued: in_ring as u64 + self.staged(),
-        }
+        let mut submit = self.submit.snapshot();
+        submit.merge(&self.sent_back.snapshot());
+        ClientStats { submit, sent: self.sent.snapshot(), queued: in_ring as u64 + self.staged() }
     }
-}
-
-/// What stands before a payload.
-#[derive(Clone, Copy)]
-enum Headers<'a> {
-    /// These.
-    Template(&'a UdpTemplate),
-    /// Nobody knows: the client has no remote address.
-    Unknown,
-    /// What it brings itself: it is a whole frame.
-    InPayload,
-}
-
-#[inline]
-fn count(shared: bool, counter: &Counter, n: u64) {
-    if shared { counter.add_shared(n) } else { counter.add(n) }
 }
 
 /// A client of a port. Set up by [`Port::setup`] and [`Port::setup_rx`]; cleaned up by
@@ -310,14 +207,19 @@ impl<P: PortIo> Netpoll<P> {
         let ClientRing::Exclusive(end) = &mut self.ring else {
             return payloads.iter().filter(|payload| self.send(payload).is_ok()).count();
         };
-        let mut queued = 0;
-        for payload in payloads {
+        let (mut queued, mut rest) = (0, payloads);
+        while !rest.is_empty() {
+            let filled = shared.submit_many(end, rest);
+            (queued, rest) = (queued + filled, &rest[filled..]);
+            // One that there is no credit for, or that is refused.
+            let Some((payload, after)) = rest.split_first() else { break };
             let wait = |end: &mut ExclusiveEnd<P::Buf>| {
                 // What is in the ring must be known before there can be room again.
                 shared.mark();
                 wait_for_credit(&self.info, self.queue, shared, end)
             };
             queued += usize::from(shared.submit(end, shared.headers(), payload, wait).is_ok());
+            rest = after;
         }
         if queued > 0 {
             shared.mark();

@@ -172,6 +172,17 @@ pub trait HookSend {
 
     /// Sends `payload` back to where `to` came from: its source address and port, and its source MAC.
     fn reply(&self, to: &Datagram<'_>, payload: &[u8]) -> Result<(), super::SendError>;
+
+    /// Sends each of `datagrams`, in order, back to where it came from, as `reply` with its own payload would, and says how
+    /// many were queued; the others are refused, each with its counter.
+    ///
+    /// Those of the burst under way are turned round in the very frames that they lie in, once the hook has returned:
+    /// nothing is copied, nothing summed (a datagram without a UDP checksum leaves without one). Where that would change
+    /// the order in which the client's frames leave, or there is no room, it is `reply`: see `HookSender`. Cheapest for
+    /// a whole burst at once, `send_back(burst.datagrams)`; one of them: `send_back(slice::from_ref(datagram))`.
+    fn send_back(&self, datagrams: &[Datagram<'_>]) -> usize {
+        datagrams.iter().filter(|datagram| self.reply(datagram, datagram.payload()).is_ok()).count()
+    }
 }
 
 /// A sending side that refuses everything: for tests of hooks, beside [`DatagramBuf`].

@@ -173,8 +173,8 @@ pub(super) struct NewRx {
 impl<P: PortIo> NetpollInfo<P> {
     pub(super) fn set_rx_np(&self, client: &Netpoll<P>, rx: NewRx) {
         let ClientRing::Shared(ring) = &client.ring else { unreachable!("an rx client's ring is shared") };
-        for (context, hook) in self.contexts.iter().zip(rx.hooks) {
-            let np = HookSender { shared: client.shared.clone(), ring: ring.clone() };
+        for (queue, (context, hook)) in self.contexts.iter().zip(rx.hooks).enumerate() {
+            let np = HookSender::new(client.shared.clone(), ring.clone(), queue == client.queue);
             let filter = rx.filter.clone();
             context.change(move |state| state.set_rx_np(RxNp::new(hook, np), &filter));
         }

@@ -5,13 +5,15 @@
 //!                     +- UDP: kept for the hook
 //!                     +- other: counted by reason, freed
 //! stage -> tx_burst           (answers leave before the hook runs, however long it takes)
-//! hook, once, with the burst
+//! hook, once, with the burst -+- sent back: turned round where it lies -> stage
+//!                             +- else: freed
 //! rings -> stage -> tx_burst  (a burst a client, round robin, what the hook sent included)
 //! ```
 //! Bounded: at most `budget` frames in, at most [`TX_BUDGET`] frames out of the rings. No allocation, lock or system
 //! call of our own on the way.
 
 mod changes;
+mod send_back;
 mod transmit;
 
 use std::{
@@ -42,6 +44,7 @@ use crate::{
         MacAddr,
         arp::{self, Arp, Operation},
         checksum, ethernet, icmp,
+        template::HEADERS_LEN,
     },
 };
 
@@ -88,13 +91,16 @@ impl<B: Frame> RxNp<B> {
         Self { hook, np, panicked: false }
     }
 
-    /// Calls the hook; `false` where it panicked, after which it is not to be called any more.
+    /// Calls the hook, of whose datagrams up to `room` may be sent back. `false` where it panicked, after which it is not to be
+    /// called any more; and the bits of those that it sends back.
     #[inline]
-    fn call(&mut self, now: Now, datagrams: &[Datagram<'_>]) -> bool {
+    fn call(&mut self, now: Now, datagrams: &[Datagram<'_>], room: usize) -> (bool, u64) {
         let burst = RxBurst { now, datagrams };
+        self.np.begin(datagrams, room);
         let call = AssertUnwindSafe(|| self.hook.rx_hook(&self.np, &burst));
         let called = catch_unwind(call);
-        self.note(&called)
+        let marked = self.np.end();
+        (self.note(&called), marked)
     }
 
     /// Whether a call came back; if it panicked, that is told, once.
@@ -211,6 +217,7 @@ impl<P: PortIo> PollState<P> {
     /// with the filter's careful half: the loop then has the registers to itself.)
     #[inline(never)]
     fn deliver_whole(&mut self, now: Now) -> bool {
+        let room = self.room_to_send_back();
         let Some(rx_np) = self.rx_np.as_mut().filter(|rx_np| !rx_np.panicked) else { return false };
         let mut datagrams = ArrayVec::<_, MAX_BURST>::new();
         let whole = Whole { filter: &self.filter, frames: &self.rx, datagrams: &mut datagrams };
@@ -222,10 +229,13 @@ impl<P: PortIo> PollState<P> {
         if partial > 0 {
             counters.delivered_partial.add(partial);
         }
-        let ending = if rx_np.call(now, &datagrams) { &counters.delivered } else { &counters.hook_panicked };
+        let (delivered, marked) = rx_np.call(now, &datagrams, room);
+        let ending = if delivered { &counters.delivered } else { &counters.hook_panicked };
         ending.add(count);
         drop(datagrams);
-        self.io.free(&mut self.rx);
+        let mut frames = std::mem::take(&mut self.rx);
+        self.end_burst(&mut frames, marked, partial > 0);
+        self.rx = frames;
         true
     }
 
@@ -273,22 +283,26 @@ impl<P: PortIo> PollState<P> {
         if count == 0 {
             return;
         }
+        let room = self.room_to_send_back();
         // The filter lets UDP through only where there is an rx client; its hook may have panicked, though.
-        let delivered = match self.rx_np.as_mut().filter(|rx_np| !rx_np.panicked) {
+        let (delivered, marked) = match self.rx_np.as_mut().filter(|rx_np| !rx_np.panicked) {
             Some(rx_np) => {
                 let mut datagrams = ArrayVec::<_, MAX_BURST>::new();
                 for (meta, frame) in self.metas.iter().zip(&self.deliver) {
                     datagrams.push(meta.datagram(frame.data()));
                 }
-                rx_np.call(now, &datagrams)
+                rx_np.call(now, &datagrams, room)
             }
-            None => false,
+            None => (false, 0),
         };
         let counters = &self.ledger.counters;
         let ending = if delivered { &counters.delivered } else { &counters.hook_panicked };
         ending.add(count);
+        let partial = self.metas.iter().any(|meta| meta.partial);
         self.metas.clear();
-        self.io.free(&mut self.deliver);
+        let mut frames = std::mem::take(&mut self.deliver);
+        self.end_burst(&mut frames, marked, partial);
+        self.deliver = frames;
     }
 
     fn arp(&mut self, mut frame: P::Buf, meta: &ArpMeta, now_ns: u64) {

@@ -118,6 +118,19 @@ impl<B> EngineRing<B> {
     }
 }
 
+impl<B> ExclusiveEnd<B> {
+    /// Fills credits and pushes them, in order, at most `most` and as long as there are any and `fill` says yes; how many.
+    /// The other side is looked at, and told, once for all of them.
+    #[inline(always)] // `fill` sums: see `checksum::Job`.
+    pub(crate) fn push_filled(&mut self, most: usize, mut fill: impl FnMut(&mut B) -> Option<()>) -> usize {
+        let count = most.min(self.free.slots());
+        let (Ok(credits), Ok(room)) = (self.free.read_chunk(count), self.tx.write_chunk_uninit(count)) else {
+            return 0;
+        };
+        room.fill_from_iter(credits.into_iter().map_while(|mut credit| fill(&mut credit).map(|()| credit)))
+    }
+}
+
 impl<B> ClientEnd<B> for ExclusiveEnd<B> {
     const SHARED: bool = false;
 

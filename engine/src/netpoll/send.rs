@@ -88,6 +88,7 @@ impl<B: Frame> TxStage<B> {
         let offered_bytes = bytes(&self.frames);
         let sent = io.tx_burst(&mut self.frames);
         counters.sent.add(sent as u64);
+        // Mostly nothing is left.
         counters.sent_bytes.add(offered_bytes - bytes(&self.frames));
         self.settle(sent, |owner, count| match owner {
             Owner::Client(client) => client.sent.sent.add(count as u64),

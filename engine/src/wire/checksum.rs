@@ -28,6 +28,12 @@ pub fn sum(data: &[u8]) -> u64 {
 pub(crate) trait Sum {
     /// As [`sum`].
     fn sum(data: &[u8]) -> u64;
+
+    /// Copies `from` to `to`, which is as long, and sums it on the way.
+    ///
+    /// # Panics
+    /// Where it is not.
+    fn copy(to: &mut [u8], from: &[u8]) -> u64;
 }
 
 /// Work over many sums, compiled once for each kind of CPU: a call for each sum, and what it pushes out of the registers,
@@ -57,6 +63,12 @@ impl Sum for Any {
     #[inline(always)] // See `Job`.
     fn sum(data: &[u8]) -> u64 {
         sum(data)
+    }
+
+    #[inline(always)] // See `Job`.
+    fn copy(to: &mut [u8], from: &[u8]) -> u64 {
+        to.copy_from_slice(from);
+        sum(from)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    MacAddr, checksum,
+    MacAddr,
+    checksum::{self, Sum},
     ethernet::{self, ETHERTYPE_IPV4, Ethernet},
     ipv4::{self, Ipv4},
     udp::{self, Udp},
@@ -92,49 +93,78 @@ impl UdpTemplate {
     /// [`udp::MAX_PAYLOAD`].
     #[inline]
     pub fn emit(&self, frame: &mut [u8], payload: &[u8], ip_id: u16) -> Option<()> {
-        let (header, udp_len) = self.emit_parts(frame, payload, ip_id)?;
+        self.emit_by::<checksum::Any>(frame, payload, ip_id)
+    }
+
+    /// As [`UdpTemplate::emit`], for a [`checksum::Job`].
+    #[inline(always)] // As the job asks.
+    pub(crate) fn emit_by<S: Sum>(&self, frame: &mut [u8], payload: &[u8], ip_id: u16) -> Option<()> {
+        let (header, data, udp_len) = self.emit_parts(frame, payload.len(), ip_id)?;
+        let payload_sum = S::copy(data, payload);
+        self.emit_sums(header, udp_len, ip_id, payload_sum);
+        Some(())
+    }
+
+    /// The same where the payload lies in its place already, and the frame ends with it.
+    #[inline]
+    pub fn emit_around(&self, frame: &mut [u8], ip_id: u16) -> Option<()> {
+        let (header, payload) = frame.split_first_chunk_mut::<HEADERS_LEN>()?;
+        let udp_len = self.emit_headers(header, payload.len(), ip_id)?;
+        self.emit_sums(header, udp_len, ip_id, checksum::sum(payload));
+        Some(())
+    }
+
+    /// Fills in both checksums.
+    #[inline]
+    fn emit_sums(&self, header: &mut [u8; HEADERS_LEN], udp_len: u16, ip_id: u16, payload_sum: u64) {
         let total_len = udp_len + ipv4::HEADER_LEN as u16;
         let ip_sum = self.ip_sum + checksum::word(total_len) + checksum::word(ip_id);
         header[IP + 10..IP + 12].copy_from_slice(&checksum::finish(ip_sum));
         // The length counts twice: once in the header, once in the pseudo-header.
-        let udp_sum = self.udp_sum + 2 * checksum::word(udp_len) + checksum::sum(payload);
+        let udp_sum = self.udp_sum + 2 * checksum::word(udp_len) + payload_sum;
         header[UDP + 6..UDP + 8].copy_from_slice(&udp::finish(udp_sum));
-        Some(())
     }
 
     /// The same for a NIC that fills in the checksums: the IPv4 field is 0, the UDP field holds the
     /// pseudo-header's sum.
     #[inline]
     pub fn emit_offloaded(&self, frame: &mut [u8], payload: &[u8], ip_id: u16) -> Option<()> {
-        let (header, udp_len) = self.emit_parts(frame, payload, ip_id)?;
+        let (header, data, udp_len) = self.emit_parts(frame, payload.len(), ip_id)?;
+        data.copy_from_slice(payload);
         let pseudo = checksum::fold(self.pseudo_sum + checksum::word(udp_len));
         header[UDP + 6..UDP + 8].copy_from_slice(&pseudo.to_ne_bytes());
         Some(())
     }
 
-    /// Everything but the checksums; gives back the headers and the UDP length.
-    #[inline]
+    /// Headers without checksums, and padding; gives back the headers, the payload's place and the UDP length.
+    #[inline(always)] // Called in jobs.
     fn emit_parts<'a>(
         &self,
         frame: &'a mut [u8],
-        payload: &[u8],
+        payload_len: usize,
         ip_id: u16,
-    ) -> Option<(&'a mut [u8; HEADERS_LEN], u16)> {
-        if payload.len() > udp::MAX_PAYLOAD || frame.len() < Self::frame_len(payload.len()) {
+    ) -> Option<(&'a mut [u8; HEADERS_LEN], &'a mut [u8], u16)> {
+        let (header, rest) = frame.split_first_chunk_mut::<HEADERS_LEN>()?;
+        let (data, padding) = rest.split_at_mut_checked(payload_len)?;
+        let udp_len = self.emit_headers(header, payload_len, ip_id)?;
+        if !padding.is_empty() {
+            padding.fill(0);
+        }
+        Some((header, data, udp_len))
+    }
+
+    /// The headers without their checksums; gives back the UDP length.
+    #[inline]
+    fn emit_headers(&self, header: &mut [u8; HEADERS_LEN], payload_len: usize, ip_id: u16) -> Option<u16> {
+        if payload_len > udp::MAX_PAYLOAD {
             return None;
         }
-        let (header, rest) = frame.split_first_chunk_mut::<HEADERS_LEN>()?;
-        let (data, padding) = rest.split_at_mut(payload.len());
-        let udp_len = (udp::HEADER_LEN + payload.len()) as u16;
+        let udp_len = (udp::HEADER_LEN + payload_len) as u16;
         *header = self.header;
         header[IP + 2..IP + 4].copy_from_slice(&(udp_len + ipv4::HEADER_LEN as u16).to_be_bytes());
         header[IP + 4..IP + 6].copy_from_slice(&ip_id.to_be_bytes());
         header[UDP + 4..UDP + 6].copy_from_slice(&udp_len.to_be_bytes());
-        data.copy_from_slice(payload);
-        if !padding.is_empty() {
-            padding.fill(0);
-        }
-        Some((header, udp_len))
+        Some(udp_len)
     }
 }
 

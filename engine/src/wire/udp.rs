@@ -1,6 +1,10 @@
 //! UDP over IPv4 (RFC 768): source port, destination port, length, checksum, 2 bytes each.
 
+mod reply;
+
 use std::net::Ipv4Addr;
+
+pub use reply::{Answerer, reply_in_place};
 
 use super::{checksum, ipv4};
 

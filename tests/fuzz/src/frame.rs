@@ -83,7 +83,7 @@ struct Ran {
     payloads: Vec<Vec<u8>>,
 }
 
-/// Keeps what it gets, answers what begins with `R`, panics at what begins with `P` if it is told to.
+/// Keeps what it gets, answers what begins with `R`, sends back what begins with `B`, panics at what begins with `P` if it is told to.
 struct Hook {
     kept: Arc<Mutex<Vec<Vec<u8>>>>,
     panics: bool,
@@ -99,6 +99,9 @@ impl RxHook for Hook {
             }
             if datagram.payload().starts_with(b"R") {
                 let _ = np.reply(datagram, datagram.payload());
+            }
+            if datagram.payload().starts_with(b"B") {
+                np.send_back(std::slice::from_ref(datagram));
             }
             self.kept.lock().expect("no panic holds it").push(datagram.payload().to_vec());
         }

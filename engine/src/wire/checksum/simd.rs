@@ -13,8 +13,9 @@ use super::{Any, Job, Sum};
 use std::arch::x86_64::{
     __m256i, __m512i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_unpackhi_epi64, _mm256_add_epi32, _mm256_and_si256,
     _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setzero_si256,
-    _mm256_srli_epi32, _mm512_add_epi32, _mm512_and_si512, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_srli_epi32,
+    _mm256_srli_epi32, _mm512_add_epi32, _mm512_and_si512, _mm512_loadu_si512, _mm512_mask_storeu_epi8,
+    _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_srli_epi32,
+    _mm512_storeu_si512,
 };
 
 /// Shorter data are summed as fast without.
@@ -49,6 +50,15 @@ impl Sum for Avx512 {
         }
         // SAFETY: this type is known to `run_512` alone, which was called because the CPU has the features.
         unsafe { sum_512(data) }
+    }
+
+    #[inline(always)] // See `Job`.
+    fn copy(to: &mut [u8], from: &[u8]) -> u64 {
+        if from.len() > MOST_BYTES {
+            return Any::copy(to, from);
+        }
+        // SAFETY: as above.
+        unsafe { copy_512(to, from) }
     }
 }
 
@@ -87,6 +97,49 @@ fn sum_512(data: &[u8]) -> u64 {
         sums = _mm512_add_epi32(sums, halves_512(words));
     }
     u64::from(_mm512_reduce_add_epi32(sums).cast_unsigned())
+}
+
+/// Copies and sums in one pass (22, 214, 982 bytes: 2.3, 3.6, 13.4 ns; one after the other 3.4, 4.7, 17).
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn copy_512(to: &mut [u8], from: &[u8]) -> u64 {
+    assert_eq!(to.len(), from.len());
+    let (len, at, into) = (from.len(), from.as_ptr(), to.as_mut_ptr());
+    // SAFETY: whoever calls it has 64 bytes from `done` on in both slices; no alignment is asked for.
+    let move_64 = |done: usize| unsafe {
+        let words = _mm512_loadu_si512(at.add(done).cast());
+        _mm512_storeu_si512(into.add(done).cast(), words);
+        halves_512(words)
+    };
+    let mut sums = [_mm512_setzero_si512(); 2];
+    let mut done = 0;
+    // Two at a time: from a loop of single ones the compiler would take out the copying, as a call.
+    while done + 128 <= len {
+        sums[0] = _mm512_add_epi32(sums[0], move_64(done));
+        sums[1] = _mm512_add_epi32(sums[1], move_64(done + 64));
+        done += 128;
+    }
+    if done + 64 <= len {
+        sums[0] = _mm512_add_epi32(sums[0], move_64(done));
+        done += 64;
+    }
+    if done < len {
+        let mask = u64::MAX >> (64 - (len - done));
+        // SAFETY: bytes outside the mask, the first `len - done` ones, are neither read nor written; where there are 64, the
+        // last 64 are inside both slices.
+        let words = unsafe {
+            let words = _mm512_maskz_loadu_epi8(mask, at.add(done).cast());
+            if len < 64 {
+                _mm512_mask_storeu_epi8(into.add(done).cast(), mask, words);
+            } else {
+                // Some of them again: a store under a mask is the slower one.
+                _mm512_storeu_si512(into.add(len - 64).cast(), _mm512_loadu_si512(at.add(len - 64).cast()));
+            }
+            words
+        };
+        sums[1] = _mm512_add_epi32(sums[1], halves_512(words));
+    }
+    u64::from(_mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1])).cast_unsigned())
 }
 
 /// The two 16-bit words of each 32-bit lane, added.
@@ -136,7 +189,16 @@ mod tests {
             for (at, len) in (0..64).flat_map(|at| (0..300).chain(1400..1500).map(move |len| (at, len))) {
                 let part = &data[at..at + len];
                 let plain = super::super::fold(sum_plain(part));
+                let mut copy = vec![0xee; len + 2];
+                let copied = Any::copy(&mut copy[1..=len], part);
+                assert_eq!(super::super::fold(copied), plain, "copied, {len} bytes at {at}");
+                assert!(copy[1..=len] == *part && [copy[0], copy[len + 1]] == [0xee; 2], "{len} bytes at {at}");
                 if avx512 {
+                    let mut copy = vec![0xee; len + 2];
+                    // SAFETY: the CPU has both features.
+                    let copied = unsafe { copy_512(&mut copy[1..=len], part) };
+                    assert_eq!(super::super::fold(copied), plain, "AVX-512, copied, {len} bytes at {at}");
+                    assert!(copy[1..=len] == *part && [copy[0], copy[len + 1]] == [0xee; 2], "{len} bytes at {at}");
                     // SAFETY: the CPU has both features.
                     assert_eq!(super::super::fold(unsafe { sum_512(part) }), plain, "AVX-512, {len} bytes at {at}");
                 }
