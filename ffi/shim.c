@@ -5,6 +5,8 @@
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
+#include <rte_cpuflags.h>
+#include <rte_cycles.h>
 #include <rte_devargs.h>
 #include <rte_malloc.h>
 #include <rte_mempool.h>
@@ -22,6 +24,20 @@ int shim_errno(void)
 uint32_t shim_lcore_id(void)
 {
 	return rte_lcore_id();
+}
+
+uint64_t shim_ticks(void)
+{
+	return rte_rdtsc();
+}
+
+bool shim_ticks_are_steady(void)
+{
+#ifdef RTE_ARCH_X86
+	return rte_cpu_get_flag_enabled(RTE_CPUFLAG_INVTSC) > 0;
+#else
+	return true;
+#endif
 }
 
 static ssize_t log_write(void *cookie, const char *text, size_t len)

@@ -16,6 +16,10 @@ struct rte_devargs;
 int shim_errno(void);
 uint32_t shim_lcore_id(void);
 
+/* The CPU's counter, and whether it counts at one rate whatever the CPU does. */
+uint64_t shim_ticks(void);
+bool shim_ticks_are_steady(void);
+
 /* A stream for rte_openlog_stream(): `sink` gets every chunk written, with the level of the message
  * that the calling thread is logging (RTE_LOG_*). NULL when there is no memory for it. */
 typedef void (*shim_log_sink)(int level, const char *text, size_t len);

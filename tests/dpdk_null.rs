@@ -2,7 +2,7 @@
 
 use netpoll::{
     dpdk::{DpdkError, DpdkQueue, Eal, EalConfig, Mbuf, Memory, Port, PortSetup, StartedPort},
-    port::{Frame, MAX_BURST, PortIo},
+    port::{ChecksumVerdict, Frame, MAX_BURST, PortIo},
 };
 use std::sync::Arc;
 
@@ -100,7 +100,16 @@ fn frames(eal: &Arc<Eal>) {
     assert_eq!((frame.data().len(), frame.data()[0], frame.data()[59]), (60, 1, 7));
     frame.data_mut()[1] = 2;
     assert_eq!(frame.data()[..3], [1, 2, 7]);
-    assert_eq!(frame.checksums(), None);
+    let verdicts = |verdict| (verdict, verdict);
+    assert_eq!(frame.checksums(), verdicts(ChecksumVerdict::Unknown));
+    frame.set_checksums_good();
+    assert_eq!(frame.checksums(), verdicts(ChecksumVerdict::Good));
+    frame.data_mut()[2] = 3;
+    assert_eq!(
+        frame.checksums(),
+        verdicts(ChecksumVerdict::Unknown),
+        "of bytes that may have changed nothing is known"
+    );
     frame.request_tx_checksum(14, 20);
     assert_eq!(frame.data().len(), 60);
     // Freed on another thread.

@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut side: Box<dyn Side> = match case.as_str() {
         "free" => Box::new(receive::Free::new(&rig, &arguments)?),
         "receive" => Box::new(receive::Receive::new(&rig, &arguments)?),
+        "verified" => Box::new(receive::Receive::verified(&rig, &arguments)?),
         "loopback" => Box::new(receive::Receive::loopback(&rig, &arguments)?),
         "forward" => Box::new(receive::Free::loopback(&rig, &arguments)?),
         "echo" => Box::new(receive::Receive::echo(&rig, &arguments)?),

@@ -23,7 +23,7 @@ use netpoll::{
 use super::{
     frames,
     rig::{self, Arguments, BURST, Report, Result, Rig, Side},
-    wrappers::Recycle,
+    wrappers::{Recycle, Verified},
 };
 
 /// Frames that go round in a loopback ring.
@@ -112,6 +112,11 @@ impl Receive<DpdkQueue> {
     }
 
     fn one(rig: &Rig, arguments: &Arguments, device: &str, echoes: bool) -> Result<One<DpdkQueue>> {
+        let (started, queue) = Self::queue(rig, arguments, device, echoes)?;
+        One::new(queue, started, echoes)
+    }
+
+    fn queue(rig: &Rig, arguments: &Arguments, device: &str, echoes: bool) -> Result<(StartedPort, DpdkQueue)> {
         let (started, mut queue) = rig.start(device, arguments)?;
         // An echo turns the frame in the very buffer that net_null delivers next, so it must be one for us either way round.
         let frame = match echoes {
@@ -121,7 +126,19 @@ impl Receive<DpdkQueue> {
         if device.starts_with("net_null") {
             frames::prefill(&started, &mut queue, &frame);
         }
-        One::new(queue, started, echoes)
+        Ok((started, queue))
+    }
+}
+
+impl Receive<Verified> {
+    /// As [`Receive::new`], of a port whose NIC has verified the checksums.
+    pub fn verified(rig: &Rig, arguments: &Arguments) -> Result<Self> {
+        let (started, queue) = Receive::queue(rig, arguments, arguments.text("device")?, false)?;
+        Ok(Receive {
+            ports: vec![One::new(Verified { queue }, started, false)?],
+            echoes: false,
+            turning: Arc::default(),
+        })
     }
 }
 

@@ -33,6 +33,7 @@ mod ring;
 mod setup;
 mod started;
 mod threads;
+mod ticks;
 mod xdp;
 
 pub use args::{EalConfig, LogLevel, Memory};
@@ -46,6 +47,7 @@ pub use queue::DpdkQueue;
 pub use setup::PortSetup;
 pub use started::{ClosedPort, PoolAccount, PortStats, StartedPort};
 pub use threads::{ThreadStep, on_every_thread};
+pub(crate) use ticks::ticks;
 
 /// The version of the DPDK that is linked, such as `DPDK 22.11.11`.
 pub fn version() -> String {

@@ -5,8 +5,8 @@
 //! counts under the outer one, and what is wrong is told before what is merely not for us.
 //!
 //! Two ways lead to the same verdict. `Filter::common` decides the frame that a log receiver gets nearly always,
-//! Ethernet without a tag, IPv4 without options, whole UDP to the rx client, by five wide compares with words that
-//! are made of the rules beforehand; whatever it does not let through goes to `careful`, which makes every check by
+//! Ethernet without a tag, IPv4 without options, whole UDP to the rx client, by one word and one vector that are
+//! made of the rules beforehand; whatever it does not let through goes to `careful`, which makes every check by
 //! itself. Nothing is accepted by the first that the second refuses, and the other way round: a property test holds them
 //! together.
 //!
@@ -30,7 +30,7 @@ mod reason;
 mod rules;
 mod verdict;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub use prefixes::PrefixSet;
 pub use reason::Reason;
@@ -40,6 +40,7 @@ pub use verdict::{ArpMeta, EchoMeta, UdpMeta, Verdict};
 use common::{Common, be16, bytes, word};
 
 use crate::{
+    netpoll::hook::Datagram,
     port::ChecksumVerdict,
     wire::{
         MacAddr,
@@ -98,55 +99,58 @@ impl Filter {
         ip_verdict: ChecksumVerdict,
         udp_verdict: ChecksumVerdict,
     ) -> Verdict {
-        match self.common::<checksum::Any>(frame, contiguous, Some((ip_verdict, udp_verdict))) {
-            Some(meta) => Verdict::Udp(meta),
-            None => careful(frame, contiguous, ip_verdict, udp_verdict, &self.rules).unwrap_or_else(Verdict::Unmatched),
+        match self.common::<checksum::Any>(frame, contiguous, (ip_verdict, udp_verdict)) {
+            Some(meta) if self.lists(&meta.datagram(frame)) => Verdict::Udp(meta),
+            _ => careful(frame, contiguous, ip_verdict, udp_verdict, &self.rules).unwrap_or_else(Verdict::Unmatched),
         }
     }
 
-    /// The common frame, if this is one and it is for the hook; `None` says nothing at all: [`Filter::classify`] does. The
-    /// verdicts (IPv4 header, UDP) are the NIC's; `None` says that it looked at neither.
+    /// Whether there are lists that [`Filter::common`] does not look at.
+    pub(crate) fn has_lists(&self) -> bool {
+        self.rules.allow != PrefixSet::Any || matches!(self.rules.local_ports, PortSet::Bitmap(_))
+    }
+
+    /// Whether the lists let this datagram in, over IPv4.
+    pub(crate) fn lists(&self, datagram: &Datagram<'_>) -> bool {
+        let IpAddr::V4(src) = datagram.src_ip() else { return false };
+        self.rules.allow.contains(src) && self.rules.local_ports.contains(datagram.dst_port())
+    }
+
+    /// The common frame with a whole and right checksum, if this is one and it is for the hook as far as the lists allow it;
+    /// `None` says nothing at all: [`Filter::classify`] does. The verdicts (IPv4 header, UDP) are the NIC's.
     #[inline(always)] // See `checksum::Job`; and a call a frame, with the answer through memory, is a third of the whole.
     pub(crate) fn common<S: Sum>(
         &self,
         frame: &[u8],
         contiguous: bool,
-        verdicts: Option<(ChecksumVerdict, ChecksumVerdict)>,
+        (ip, udp): (ChecksumVerdict, ChecksumVerdict),
     ) -> Option<UdpMeta> {
         let h = frame.first_chunk::<{ common::LEN }>()?;
-        let total_len = usize::from(be16(h, 16));
-        let udp_len = be16(h, 38);
-        let usual = contiguous
-            & self.common.matches(h)
-            & (usize::from(udp_len) + ipv4::HEADER_LEN == total_len)
-            & (usize::from(udp_len) >= udp::HEADER_LEN)
-            & (total_len + ethernet::HEADER_LEN <= frame.len());
-        // The list of allowed sources is not in the words; without one it is one compare.
-        if !usual || !self.rules.allow.contains(Ipv4Addr::from(bytes(h, 26))) {
+        if !contiguous || !self.common.matches(h) {
             return None;
         }
-        let (ip, udp) = verdicts.unwrap_or_default();
-        let header_good = match ip {
-            ChecksumVerdict::Good => true,
-            ChecksumVerdict::Unknown => {
-                let addresses = checksum::add(word(h, 22), u64::from(u32::from_ne_bytes(bytes(h, 30))));
-                checksum::is_valid(checksum::add(word(h, 14), addresses))
-            }
-            ChecksumVerdict::Bad => false,
-        };
-        if !header_good {
+        let total_len = usize::from(be16(h, 16));
+        let udp_len = be16(h, 38);
+        let lengths_fit = (usize::from(udp_len) + ipv4::HEADER_LEN == total_len)
+            & (usize::from(udp_len) >= udp::HEADER_LEN)
+            & (total_len + ethernet::HEADER_LEN <= frame.len());
+        if !lengths_fit {
             return None;
+        }
+        use ChecksumVerdict::{Bad, Good};
+        if ip != Good {
+            let addresses = checksum::add(word(h, 22), u64::from(u32::from_ne_bytes(bytes(h, 30))));
+            if ip == Bad || !checksum::is_valid(checksum::add(word(h, 14), addresses)) {
+                return None;
+            }
         }
         let end = ethernet::HEADER_LEN + total_len;
         let field: [u8; 2] = bytes(h, 40);
-        let mut partial = false;
-        if field != [0, 0] && udp != ChecksumVerdict::Good {
+        if udp != Good && field != [0, 0] {
             // The addresses lie right before the datagram, so one sum takes in the better part of the pseudo-header.
             let rest_of_pseudo = checksum::word(u16::from(ipv4::PROTOCOL_UDP)) + checksum::word(udp_len);
-            let good = udp == ChecksumVerdict::Unknown && checksum::is_valid(S::sum(&frame[26..end]) + rest_of_pseudo);
-            if !good {
-                let (src, dst): ([u8; 4], [u8; 4]) = (bytes(h, 26), bytes(h, 30));
-                partial = udp_checksum(field, &frame[34..end], src.into(), dst.into(), udp, &self.rules).ok()?;
+            if udp == Bad || !checksum::is_valid(S::sum(&frame[26..end]) + rest_of_pseudo) {
+                return None;
             }
         }
         Some(UdpMeta {
@@ -154,7 +158,7 @@ impl Filter {
             payload_at: common::LEN as u16,
             payload_len: udp_len - udp::HEADER_LEN as u16,
             vlan: None,
-            partial,
+            partial: false,
         })
     }
 }

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    clock,
+    clock::Clock,
     idle::{IdlePolicy, Idler},
     info::NetpollInfo,
     mailbox::{Mailbox, Ticket},
@@ -27,6 +27,7 @@ pub struct PollLoop<P: PortIo = super::DefaultIo> {
     queues: Vec<Polled<P>>,
     idle: IdlePolicy,
     burst: usize,
+    clock: Clock,
     shared: Arc<LoopShared<P>>,
 }
 
@@ -59,7 +60,13 @@ impl<P: PortIo> PollLoop<P> {
     pub fn new(idle: IdlePolicy, burst: usize) -> Self {
         let shared =
             LoopShared { stop: AtomicBool::new(false), running: AtomicBool::new(false), mailbox: Mailbox::new() };
-        Self { queues: Vec::new(), idle, burst: burst.clamp(1, MAX_BURST), shared: Arc::new(shared) }
+        Self {
+            queues: Vec::new(),
+            idle,
+            burst: burst.clamp(1, MAX_BURST),
+            clock: Clock::new(),
+            shared: Arc::new(shared),
+        }
     }
 
     /// Polls this queue too.
@@ -106,7 +113,7 @@ impl<P: PortIo> PollLoop<P> {
                 polled.info = info;
             }
             if let Some(info) = &polled.info {
-                work += info.contexts[polled.queue].poll(lcore, clock::now(), self.burst, false).unwrap_or(0);
+                work += info.contexts[polled.queue].poll(lcore, self.clock.now(), self.burst, false).unwrap_or(0);
             }
         }
         work

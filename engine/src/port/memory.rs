@@ -100,8 +100,8 @@ impl Frame for MemoryBuf {
         self.contiguous
     }
 
-    fn checksums(&self) -> Option<(ChecksumVerdict, ChecksumVerdict)> {
-        Some((self.ip_checksum, self.udp_checksum))
+    fn checksums(&self) -> (ChecksumVerdict, ChecksumVerdict) {
+        (self.ip_checksum, self.udp_checksum)
     }
 
     fn request_tx_checksum(&mut self, l2_len: u8, l3_len: u8) {

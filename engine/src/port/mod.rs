@@ -43,8 +43,8 @@ pub trait Frame: Send + 'static {
     /// Whether [`Frame::data`] is the whole frame. A frame spread over several segments is not.
     fn is_contiguous(&self) -> bool;
 
-    /// The NIC's verdicts on the IPv4 header checksum and on the UDP checksum; `None` where it looked at neither.
-    fn checksums(&self) -> Option<(ChecksumVerdict, ChecksumVerdict)>;
+    /// The NIC's verdicts on the IPv4 header checksum and on the UDP checksum.
+    fn checksums(&self) -> (ChecksumVerdict, ChecksumVerdict);
 
     /// Asks the NIC to fill in the IPv4 header checksum and the UDP checksum on transmit. The header
     /// checksum field must be 0 and the UDP field must hold the pseudo-header's sum.

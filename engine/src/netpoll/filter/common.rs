@@ -1,4 +1,4 @@
-//! The frame that a log receiver gets nearly always, as words to compare with.
+//! The frame that a log receiver gets nearly always, as bytes to compare with.
 
 use super::{FilterRules, PortSet};
 use crate::wire::{MacAddr, ethernet, ipv4, udp};
@@ -12,17 +12,17 @@ pub(super) const LEN: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN + udp::HEA
 pub(super) struct Common {
     /// The first word under [`DST_MASK`]: our MAC address, and a source that is no group.
     dst: u64,
-    /// The next four words.
-    words: [Masked; 4],
-    /// Bit `p % 64` of word `p / 64` stands for destination port `p`, where the ports are not in the words.
-    ports: Option<Box<[u64; 1024]>>,
+    /// The 32 bytes behind it, each under its mask at its first value or up to `span` values further. Arrays of their own,
+    /// because so they are compared as one vector.
+    mask: [u8; REST],
+    first: [u8; REST],
+    span: [u8; REST],
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Masked {
-    mask: u64,
-    value: u64,
-}
+/// Where the bytes begin that are compared as a vector, and how many they are.
+const REST_AT: usize = 8;
+const REST: usize = 32;
+const SRC_IP_AT: usize = 26;
 
 /// The destination MAC and the source's group bit.
 const DST_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0]);
@@ -31,55 +31,56 @@ const DST_BROADCAST: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xf
 
 impl Common {
     pub(super) fn of(rules: &FilterRules) -> Common {
-        let (mut mask, mut value) = ([0; 40], [0; 40]);
-        let mut set = |at: usize, bytes: &[u8]| {
-            mask[at..at + bytes.len()].fill(0xff);
-            value[at..at + bytes.len()].copy_from_slice(bytes);
-        };
-        set(12, &ethernet::ETHERTYPE_IPV4.to_be_bytes());
+        let MacAddr([a, b, c, d, e, f]) = rules.mac;
+        let dst = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+        let mut common = Common { dst, mask: [0; REST], first: [0; REST], span: [0; REST] };
+        common.set(12, &ethernet::ETHERTYPE_IPV4.to_be_bytes());
         // Version 4, five words of header.
-        set(14, &[0x45]);
-        // No more fragments, offset 0.
-        set(20, &[0, 0]);
-        set(23, &[ipv4::PROTOCOL_UDP]);
+        common.set(14, &[0x45]);
+        // No more fragments, offset 0; reserved and "don't fragment" do not matter.
+        common.set(20, &[0, 0]);
+        common.mask[20 - REST_AT] = 0x3f;
+        common.set(23, &[ipv4::PROTOCOL_UDP]);
+        // From 1.0.0.0 to 223.255.255.255.
+        common.set(SRC_IP_AT, &[1]);
+        common.span[SRC_IP_AT - REST_AT] = 222;
+        let mut possible = rules.rx_client;
         if let Some(ip) = rules.remote_ip {
-            set(26, &ip.octets());
+            possible &= (1..=223).contains(&ip.octets()[0]);
+            common.set(SRC_IP_AT, &ip.octets());
+            common.span[SRC_IP_AT - REST_AT] = 0;
         }
         if let Some(ip) = rules.local_ip {
-            set(30, &ip.octets());
+            common.set(30, &ip.octets());
         }
-        let ports = match &rules.local_ports {
-            PortSet::Any => None,
-            PortSet::One(port) => {
-                set(36, &port.to_be_bytes());
-                None
-            }
-            PortSet::Bitmap(bits) => Some(bits.clone()),
-        };
-        // Reserved and "don't fragment" do not matter.
-        mask[20] = 0x3f;
-        let word = |bytes: &[u8; 40], at: usize| u64::from_ne_bytes(*bytes[at..].first_chunk().expect("inside the 40"));
-        let mut words = [8, 16, 24, 32].map(|at| Masked { mask: word(&mask, at), value: word(&value, at) });
-        if !rules.rx_client {
-            // No word under a mask of zeros is this: nothing is common.
-            words[0] = Masked { mask: 0, value: 1 };
+        if let PortSet::One(port) = rules.local_ports {
+            common.set(36, &port.to_be_bytes());
         }
-        let MacAddr([a, b, c, d, e, f]) = rules.mac;
-        Common { dst: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]), words, ports }
+        if !possible {
+            // No byte under a mask of zeros is this: nothing is common.
+            (common.mask[0], common.first[0]) = (0, 1);
+        }
+        common
+    }
+
+    fn set(&mut self, at: usize, bytes: &[u8]) {
+        let at = at - REST_AT;
+        self.mask[at..at + bytes.len()].fill(0xff);
+        self.first[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Whether the headers are the common ones, but for lengths and checksums, and from a source that needs no second look:
     /// 1.0.0.0 to 223.255.255.255 without 127.0.0.0/8.
     #[inline(always)]
     pub(super) fn matches(&self, h: &[u8; LEN]) -> bool {
+        let rest: [u8; REST] = bytes(h, REST_AT);
+        // Four instructions with vectors of 32 bytes.
+        let bounds = self.mask.iter().zip(&self.first).zip(&self.span);
+        let others = rest.iter().zip(bounds).fold(0, |others, (byte, ((mask, first), span))| {
+            others | u8::from((byte & mask).wrapping_sub(*first) > *span)
+        });
         let dst = word(h, 0) & DST_MASK;
-        let differs = |at: usize, masked: Masked| (word(h, at) & masked.mask) ^ masked.value;
-        let [a, b, c, d] = self.words;
-        // These nearly always hold, so they are joined without a branch for each.
-        let same = (differs(8, a) | differs(16, b) | differs(24, c) | differs(32, d)) == 0;
-        let port = be16(h, 36);
-        same & ((dst == self.dst) | (dst == DST_BROADCAST)) & (h[26].wrapping_sub(1) < 223) & (h[26] != 127)
-            && self.ports.as_ref().is_none_or(|bits| bits[usize::from(port >> 6)] & (1 << (port & 63)) != 0)
+        others == 0 && (dst == self.dst || dst == DST_BROADCAST) && h[SRC_IP_AT] != 127
     }
 }
 

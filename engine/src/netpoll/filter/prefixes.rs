@@ -23,8 +23,6 @@ impl PrefixSet {
     }
 }
 
-// Not inlined, so that a filter without a list pays for the compare only.
-#[inline(never)]
 fn in_ranges(ranges: &[(u32, u32)], ip: u32) -> bool {
     let after = ranges.partition_point(|&(first, _)| first <= ip);
     after > 0 && ip <= ranges[after - 1].1

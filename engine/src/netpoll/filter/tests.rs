@@ -35,7 +35,9 @@ fn common(
     udp: ChecksumVerdict,
     rules: FilterRules,
 ) -> Option<UdpMeta> {
-    Filter::new(rules).common::<checksum::Any>(frame, contiguous, Some((ip, udp)))
+    let filter = Filter::new(rules);
+    let meta = filter.common::<checksum::Any>(frame, contiguous, (ip, udp))?;
+    filter.lists(&meta.datagram(frame)).then_some(meta)
 }
 
 fn accepted(verdict: Verdict) -> Option<UdpMeta> {
