@@ -279,6 +279,8 @@ fn forged_sources_cost_nothing_and_harm_nobody() {
     }
     let took = resident_bytes("VmHWM").zip(at_first).map_or(0, |(most, at_first)| most.saturating_sub(at_first));
     println!("memory: {} MiB at the most, bound {} MiB", took >> 20, bound >> 20);
-    // The other tests of this process are in it, too. 16 bytes for each of ten million sources would be more.
-    assert!(took < bound, "{took} bytes, and the bound is {bound}");
+    // The rig and the other tests of this process are in it, too: without the store they are more than the bound. 16 bytes for
+    // each of ten million sources would be more than both.
+    let rig = if cfg!(feature = "store") { 0 } else { 96 << 20 };
+    assert!(took < bound + rig, "{took} bytes, and the bound is {bound}");
 }
