@@ -147,6 +147,14 @@ int shim_eth_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, ui
 	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
 }
 
+uint64_t shim_rss_get(uint16_t port)
+{
+	struct rte_eth_rss_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	return rte_eth_dev_rss_hash_conf_get(port, &conf) == 0 ? conf.rss_hf : 0;
+}
+
 bool shim_is_xdp_socket(int fd)
 {
 	int domain = 0;

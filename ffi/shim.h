@@ -44,6 +44,8 @@ unsigned int shim_ring_drain(struct rte_ring *ring);
 /* rte_eth_link_get_nowait(): 0 or a negative errno. Speed in Mbit/s, 0 if unknown. */
 int shim_link_get(uint16_t port, bool *up, uint32_t *speed_mbps);
 
+/* What RSS hashes on this port now (RTE_ETH_RSS_*); 0 = there is none. */
+uint64_t shim_rss_get(uint16_t port);
 /* rte_eth_dev_configure() with the few settings that we use. `rss_hf` 0 = no RSS; `mtu` 0 = the default. */
 int shim_eth_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint64_t rx_offloads,
 		       uint64_t tx_offloads, uint64_t rss_hf, uint32_t mtu);

@@ -25,7 +25,7 @@ use std::{
 
 use crate::{
     LcoreId, QueueId,
-    dpdk::{self, ClosedPort, DpdkError, DpdkQueue, Eal, EalConfig, LcoreJob, PortInfo, PortSetup, StartedPort},
+    dpdk::{self, ClosedPort, DpdkError, Eal, EalConfig, LcoreJob, PortInfo, PortSetup, Spreading, StartedPort},
     netpoll::{IdlePolicy, PollLoop, PollLoopHandle, Port, PortOptions, SetupError},
     port::MAX_BURST,
 };
@@ -119,6 +119,7 @@ struct Worker {
 struct Running {
     port: Arc<Port>,
     device: StartedPort,
+    spreading: Spreading,
     lcores: Vec<LcoreId>,
 }
 
@@ -140,7 +141,8 @@ impl Engine {
     }
 
     /// Attaches a device (`net_tap0,iface=np0`, `0000:01:00.0`), starts it, and has it polled: queue `i` by
-    /// `lcores[i]`, round and round; with no lcores given, by those that have the least to do.
+    /// `lcores[i]`, round and round; with no lcores given, by those that have the least to do. Of several queues, what
+    /// the device does not have or does not spread its frames over is made in software ([`Engine::spreading`]).
     pub fn attach(
         &self,
         device: &str,
@@ -176,12 +178,12 @@ impl Engine {
         lcores: &[LcoreId],
     ) -> Result<Arc<Port>, EngineError> {
         let mut state = self.state();
-        let (device, queues) = device.start(setup)?;
+        let (device, queues, spreading) = device.start_spread(setup)?;
         let port = Port::new(device.id(), options, queues);
-        let mut running = Running { port: port.clone(), device, lcores: Vec::new() };
+        let mut running = Running { port: port.clone(), device, spreading, lcores: Vec::new() };
         for queue in 0..port.queues() {
             let lcore = match lcores {
-                [] => state.least_busy(&self.eal.lcores()),
+                [] => state.least_busy(&running.may_poll(self.eal.lcores())),
                 lcores => lcores[queue % lcores.len()],
             };
             state.poll(self, lcore, &port, QueueId(queue as u16))?;
@@ -199,6 +201,11 @@ impl Engine {
     /// An lcore whose poll loop has ended though nobody asked it to: a bug below it panicked. Its ports are deaf from then on.
     pub fn stopped_lcore(&self) -> Option<LcoreId> {
         self.state().workers.iter().find(|worker| worker.job.is_finished()).map(|worker| worker.lcore)
+    }
+
+    /// How frames get to the queues of a port.
+    pub fn spreading(&self, port: &Port) -> Option<Spreading> {
+        Some(self.state().ports.iter().find(|running| running.port.id() == port.id())?.spreading)
     }
 
     /// What the device of a port says of itself, and the lcores that poll its queues.
@@ -282,6 +289,19 @@ impl Drop for Engine {
     }
 }
 
+impl Running {
+    /// Of `lcores`, those that the next queue may be polled by: where one queue receives for the others, not that one's,
+    /// if there is another, so that no hook delays what is answered.
+    fn may_poll(&self, lcores: Vec<LcoreId>) -> Vec<LcoreId> {
+        let receiver = match self.spreading {
+            Spreading::Software { .. } => self.lcores.first(),
+            _ => None,
+        };
+        let others: Vec<_> = lcores.iter().copied().filter(|lcore| Some(lcore) != receiver).collect();
+        if others.is_empty() { lcores } else { others }
+    }
+}
+
 impl State {
     /// The lcore with the fewest queues; among equals the highest, since interrupts prefer CPU 0.
     fn least_busy(&self, lcores: &[LcoreId]) -> LcoreId {
@@ -290,13 +310,7 @@ impl State {
     }
 
     /// Has `lcore` poll that queue; starts its loop where it has none.
-    fn poll(
-        &mut self,
-        engine: &Engine,
-        lcore: LcoreId,
-        port: &Arc<Port<DpdkQueue>>,
-        queue: QueueId,
-    ) -> Result<(), EngineError> {
+    fn poll(&mut self, engine: &Engine, lcore: LcoreId, port: &Arc<Port>, queue: QueueId) -> Result<(), EngineError> {
         if let Some(worker) = self.workers.iter_mut().find(|worker| worker.lcore == lcore) {
             worker.handle.add(port, queue);
             worker.queues += 1;

@@ -51,6 +51,10 @@ pub struct PortInfo {
     pub rx_offloads: Vec<String>,
     /// DPDK's names of what it does on transmit.
     pub tx_offloads: Vec<String>,
+    /// What its RSS could hash, as `RTE_ETH_RSS_*` (rte_ethdev.h); 0: it has none.
+    pub rss_offered: u64,
+    /// What its RSS hashes now; 0 before it is started, and with one queue.
+    pub rss: u64,
     /// Its NUMA node, -1 if it has none.
     pub numa: NumaSocket,
 }
@@ -141,6 +145,9 @@ impl PortInfo {
             tx_queues: info.nb_tx_queues,
             rx_offloads: names(info.rx_offload_capa, dpdk_sys::rte_eth_dev_rx_offload_name),
             tx_offloads: names(info.tx_offload_capa, dpdk_sys::rte_eth_dev_tx_offload_name),
+            rss_offered: info.flow_type_rss_offloads,
+            // SAFETY: the port exists; a driver that does not know is 0.
+            rss: unsafe { dpdk_sys::shim_rss_get(id.0) },
             // SAFETY: the port exists.
             numa: NumaSocket(unsafe { dpdk_sys::rte_eth_dev_socket_id(id.0) }),
         })

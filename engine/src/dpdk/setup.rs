@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ids::{NumaSocket, QueueId},
-    port::{MAX_BURST, Offloads},
+    port::{MAX_BURST, Offloads, spread::SpreadBy},
     wire::MacAddr,
 };
 
@@ -32,8 +32,10 @@ const BUFFER_STEP: u32 = 1024;
 /// How a port is to run.
 #[derive(Clone, Debug)]
 pub struct PortSetup {
-    /// Queues, each for receive and transmit. Over one: the port spreads flows by RSS where it can.
+    /// Queues, each for receive and transmit. Over one: the device spreads flows by RSS where it can.
     pub queues: u16,
+    /// Who spreads frames over several queues, where the port is started by [`Port::start_spread`].
+    pub spread: SpreadBy,
     /// Receive descriptors a queue; moved into the device's limits.
     pub rx_desc: u16,
     /// Transmit descriptors a queue; moved into the device's limits.
@@ -59,6 +61,7 @@ impl Default for PortSetup {
     fn default() -> Self {
         PortSetup {
             queues: 1,
+            spread: SpreadBy::Auto,
             rx_desc: 1024,
             tx_desc: 1024,
             mbufs_per_queue: None,
@@ -69,6 +72,13 @@ impl Default for PortSetup {
             multicast: Vec::new(),
             numa: None,
         }
+    }
+}
+
+impl PortSetup {
+    /// Mbufs a queue to receive into, with this many descriptors.
+    pub(super) fn mbufs(&self) -> u32 {
+        self.mbufs_per_queue.unwrap_or(2 * (u32::from(self.rx_desc) + u32::from(self.tx_desc)) + 1024)
     }
 }
 
@@ -165,7 +175,7 @@ fn fit(device: &Device, setup: &PortSetup, info: &dpdk_sys::rte_eth_dev_info) ->
 
 const RX_CHECKSUMS: u64 = dpdk_sys::DPDK_RX_OFFLOAD_IPV4_CKSUM | dpdk_sys::DPDK_RX_OFFLOAD_UDP_CKSUM;
 const TX_CHECKSUMS: u64 = dpdk_sys::DPDK_TX_OFFLOAD_IPV4_CKSUM | dpdk_sys::DPDK_TX_OFFLOAD_UDP_CKSUM;
-const RSS: u64 = dpdk_sys::DPDK_RSS_IP | dpdk_sys::DPDK_RSS_UDP;
+pub(super) const RSS: u64 = dpdk_sys::DPDK_RSS_IP | dpdk_sys::DPDK_RSS_UDP;
 
 fn bad(device: &Device, problem: String) -> DpdkError {
     DpdkError::BadSetup { port: device.name.clone(), problem }

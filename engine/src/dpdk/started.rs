@@ -258,7 +258,7 @@ impl Running {
     /// Frames lost in the device, as its counters tell.
     pub(super) fn missed(&self) -> Missed {
         let stats = self.stats();
-        Missed { ring: stats.rx_missed, no_mbuf: stats.rx_no_mbuf }
+        Missed { ring: stats.rx_missed, no_mbuf: stats.rx_no_mbuf, ..Missed::default() }
     }
 
     fn read_stats(&self) -> PortStats {

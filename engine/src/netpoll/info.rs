@@ -47,7 +47,7 @@ pub const RX_DROP: u32 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub(super) clients: usize,
-    /// Of each context, the slots that are free again.
+    /// Of each context that sends, the slots that are free again.
     pub(super) free_slots: Vec<Vec<usize>>,
     pub(super) next_slots: Vec<usize>,
     pub(super) next_queue: usize,
@@ -173,7 +173,8 @@ pub(super) struct NewRx {
 impl<P: PortIo> NetpollInfo<P> {
     pub(super) fn set_rx_np(&self, client: &Netpoll<P>, rx: NewRx) {
         let ClientRing::Shared(ring) = &client.ring else { unreachable!("an rx client's ring is shared") };
-        for (queue, (context, hook)) in self.contexts.iter().zip(rx.hooks).enumerate() {
+        // The first queue last: where it is the one that passes datagrams on, the others have their hooks by then.
+        for (queue, (context, hook)) in self.contexts.iter().zip(rx.hooks).enumerate().rev() {
             let np = HookSender::new(client.shared.clone(), ring.clone(), queue == client.queue);
             let filter = rx.filter.clone();
             context.change(move |state| state.set_rx_np(RxNp::new(hook, np), &filter));
@@ -185,7 +186,12 @@ impl<P: PortIo> NetpollInfo<P> {
     /// Takes the hook out of every context. After this it is not called any more.
     pub(super) fn clear_rx_np(&self) -> Vec<RxNp<P::Buf>> {
         self.rx_flags.fetch_and(!RX_ENABLED, Ordering::Relaxed);
-        let hooks = self.contexts.iter().filter_map(|context| context.change(PollState::clear_rx_np)).collect();
+        // The first queue first: then nothing is passed on any more, and what was is still for the hooks.
+        let hooks = self.contexts.iter().filter_map(|context| {
+            wait_until_taken(context);
+            context.change(PollState::clear_rx_np)
+        });
+        let hooks = hooks.collect();
         self.registry().rx_np = None;
         hooks
     }
@@ -205,6 +211,17 @@ impl<P: PortIo> NetpollInfo<P> {
         }
         let mut credits = client.ring.reclaim();
         context.change(move |state| state.free(&mut credits));
+    }
+}
+
+/// How long a clean-up lets a worker's hook have what was passed on to it.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// Waits, for a bounded time, until the queue has taken what was passed on to it.
+fn wait_until_taken<P: PortIo>(context: &PollContext<P>) {
+    let start = Instant::now();
+    while context.change(|state| state.waiting()) > 0 && start.elapsed() < DRAIN_LIMIT {
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 

@@ -38,9 +38,10 @@ pub use poll_loop::{PollLoop, PollLoopHandle};
 pub use port::{Port, PortOptions};
 pub use stats::{ClientStats, PortStats, QueueStats, SentStats, SubmitStats};
 
-/// The port that the type parameters default to: DPDK's where it is built in.
+/// The port that the type parameters default to: DPDK's where it is built in, its queues the device's own or made in
+/// software.
 #[cfg(feature = "dpdk")]
-pub type DefaultIo = crate::dpdk::DpdkQueue;
+pub type DefaultIo = crate::port::spread::Lane<crate::dpdk::DpdkQueue>;
 /// The port that the type parameters default to: the one in memory.
 #[cfg(not(feature = "dpdk"))]
 pub type DefaultIo = crate::port::memory::MemoryPort;

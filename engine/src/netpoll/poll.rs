@@ -202,7 +202,7 @@ impl<P: PortIo> PollState<P> {
             let ticked = catch_unwind(AssertUnwindSafe(|| rx_np.hook.tick(now)));
             rx_np.note(&ticked);
         }
-        let work = received + sent;
+        let work = received + self.io.passed_on() + sent;
         let counters = &self.ledger.counters;
         if work > 0 {
             counters.busy_polls.add(1)

@@ -361,15 +361,17 @@ impl<P: PortIo> Port<P> {
         let queues = std::mem::take(&mut setup.idle);
         let stale = std::mem::replace(&mut setup.served, true);
         let neighbours = Arc::new(Neighbours::default());
-        let share = queues.len().max(1) as u32;
+        // Those that send come first; they answer, and have the clients.
+        let sending = queues.iter().take_while(|queue| queue.sends()).count().max(1);
         let contexts: Box<[_]> = queues
             .into_iter()
             .zip(&self.ledgers)
-            .map(|(io, ledger)| PollContext::new(PollState::new(io, &self.shared, ledger, &neighbours, share, stale)))
+            .map(|(io, ledger)| {
+                PollContext::new(PollState::new(io, &self.shared, ledger, &neighbours, sending as u32, stale))
+            })
             .collect();
-        let slots = contexts.len();
         let registry =
-            Registry { free_slots: vec![Vec::new(); slots], next_slots: vec![0; slots], ..Registry::default() };
+            Registry { free_slots: vec![Vec::new(); sending], next_slots: vec![0; sending], ..Registry::default() };
         Arc::new(NetpollInfo { contexts, rx_flags: AtomicU32::new(0), registry: Mutex::new(registry) })
     }
 

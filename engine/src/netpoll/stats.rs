@@ -157,6 +157,8 @@ impl PortStats {
         }
         self.missed.ring += other.missed.ring;
         self.missed.no_mbuf += other.missed.no_mbuf;
+        self.missed.spread_full += other.missed.spread_full;
+        self.missed.taken += other.missed.taken;
     }
 
     /// How many frames ended under `reason`.
@@ -166,7 +168,7 @@ impl PortStats {
 
     /// Left side of the receive equation: all frames that reached the port.
     pub fn arrived(&self) -> u64 {
-        self.queue.received + self.missed.ring + self.missed.no_mbuf
+        self.queue.received + self.missed.ring + self.missed.no_mbuf + self.missed.spread_full
     }
 
     /// Right side of the receive equation: where they ended.
@@ -190,6 +192,7 @@ impl PortStats {
             ("stale", queue.stale),
             ("nic_missed", self.missed.ring),
             ("nic_no_mbuf", self.missed.no_mbuf),
+            ("spread_full", self.missed.spread_full),
         ]
         .into_iter()
         .chain(Reason::ALL.into_iter().map(|reason| (reason.name(), self.unmatched(reason))))
@@ -198,6 +201,12 @@ impl PortStats {
     /// Whether the receive equation holds. Exact once the port is at rest.
     pub fn balances(&self) -> bool {
         self.arrived() == self.accounted()
+    }
+
+    /// Both sides of the equation of a port whose queues are made in software (`port::spread`), of all its queues
+    /// together: frames taken from the device = received by the queues + `spread_full`. `None` for any other port.
+    pub fn spread(&self) -> Option<(u64, u64)> {
+        (self.missed.taken > 0).then_some((self.missed.taken, self.queue.received + self.missed.spread_full))
     }
 }
 

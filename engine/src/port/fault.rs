@@ -94,4 +94,20 @@ impl<P: PortIo> PortIo for FaultPort<P> {
     fn missed(&mut self) -> Missed {
         self.port.missed()
     }
+
+    fn sends(&self) -> bool {
+        self.port.sends()
+    }
+
+    fn pass_on(&mut self, passing: bool) {
+        self.port.pass_on(passing);
+    }
+
+    fn passed_on(&self) -> usize {
+        self.port.passed_on()
+    }
+
+    fn waiting(&self) -> usize {
+        self.port.waiting()
+    }
 }

@@ -286,6 +286,7 @@ impl PortIo for MemoryPort {
         Missed {
             ring: self.state.missed_ring.load(Ordering::Relaxed),
             no_mbuf: self.state.missed_no_mbuf.load(Ordering::Relaxed),
+            ..Missed::default()
         }
     }
 }

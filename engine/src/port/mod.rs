@@ -3,10 +3,11 @@
 //! [`PortIo`] is one receive queue and one transmit queue of one port, with the pool that its frames
 //! come from. The poll context of that queue owns it, so every method takes `&mut self` and none needs
 //! a lock. Implementations: `dpdk` (real ports, a thin layer), [`memory`] (tests, laptops), [`fault`]
-//! (a wrapper that injects faults).
+//! (a wrapper that injects faults), [`spread`] (several queues made in software of a device's one).
 
 pub mod fault;
 pub mod memory;
+pub mod spread;
 
 use crate::wire::MacAddr;
 
@@ -96,13 +97,38 @@ pub trait PortIo: Send + 'static {
     /// `(missed for want of descriptors or ring room, failed for want of buffers)`. Asked rarely; may
     /// be slow. Zeros where the device does not count.
     fn missed(&mut self) -> Missed;
+
+    /// Whether this queue sends too. One that does not has no clients, is given no frames to send and has no buffers
+    /// to hand out.
+    fn sends(&self) -> bool {
+        true
+    }
+
+    /// Says whether datagrams may be passed on to the port's other queues, where those are made in software: from the
+    /// moment on at which they have an rx hook until the one before they lose it.
+    fn pass_on(&mut self, _passing: bool) {}
+
+    /// Frames that the last `rx_burst` took for other queues of the port.
+    #[inline]
+    fn passed_on(&self) -> usize {
+        0
+    }
+
+    /// Frames that were passed on to this queue and that its `rx_burst` has not taken yet.
+    fn waiting(&self) -> usize {
+        0
+    }
 }
 
-/// Frames that a device lost before the engine could see them.
+/// Frames that were lost before the poll context could see them, and what a [`spread`] counts beside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missed {
     /// No descriptor or ring room.
     pub ring: u64,
     /// No buffer to receive into.
     pub no_mbuf: u64,
+    /// The queue is made in software, and held as many frames as it may.
+    pub spread_full: u64,
+    /// Not lost: what the receiving queue of a [`spread`] has taken from the device, for all queues. 0 without one.
+    pub taken: u64,
 }

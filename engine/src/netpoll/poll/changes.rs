@@ -18,6 +18,11 @@ impl<P: PortIo> PollState<P> {
         self.io.missed()
     }
 
+    /// Frames that a queue made in software has still to take.
+    pub(crate) fn waiting(&mut self) -> usize {
+        self.io.waiting()
+    }
+
     pub(crate) fn add_client(&mut self, slot: usize, client: EngineClient<P::Buf>) {
         if self.clients.len() <= slot {
             self.clients.resize_with(slot + 1, || None);
@@ -54,6 +59,7 @@ impl<P: PortIo> PollState<P> {
     pub(crate) fn set_rx_np(&mut self, rx_np: RxNp<P::Buf>, filter: &RxFilter) {
         self.set_filter(filter);
         self.rx_np = Some(rx_np);
+        self.io.pass_on(true);
     }
 
     pub(crate) fn set_filter(&mut self, filter: &RxFilter) {
@@ -71,6 +77,7 @@ impl<P: PortIo> PollState<P> {
     }
 
     pub(crate) fn clear_rx_np(&mut self) -> Option<RxNp<P::Buf>> {
+        self.io.pass_on(false);
         self.filter.change(|rules| rules.rx_client = false);
         self.rx_np.take()
     }
@@ -80,6 +87,9 @@ impl<P: PortIo> PollState<P> {
         self.flush(crate::netpoll::clock::now().mono_ns);
         if !self.stage.is_empty() {
             self.stage.drop_all(&mut self.io, &self.ledger.counters);
+        }
+        if self.io.waiting() > 0 {
+            drop_stale(&mut self.io, &mut self.rx, &self.ledger.counters);
         }
         self.io
     }
