@@ -26,6 +26,8 @@ mod ring;
 mod sandbox;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/spread.rs"]
+mod spread;
 #[path = "cli/strangers.rs"]
 mod strangers;
 #[path = "cli/support.rs"]

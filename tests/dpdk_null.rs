@@ -1,8 +1,11 @@
 //! net_null: frames out of nothing and into nothing, and every mbuf accounted for.
 
 use netpoll::{
-    dpdk::{DpdkError, DpdkQueue, Eal, EalConfig, Mbuf, Memory, Port, PortSetup, StartedPort},
-    port::{ChecksumVerdict, Frame, MAX_BURST, PortIo},
+    dpdk::{DpdkError, DpdkQueue, Eal, EalConfig, Mbuf, Memory, Port, PortSetup, Spreading, StartedPort},
+    port::{
+        ChecksumVerdict, Frame, MAX_BURST, PortIo,
+        spread::{Lane, SpreadBy},
+    },
 };
 use std::sync::Arc;
 
@@ -142,9 +145,53 @@ fn several_queues(eal: &Arc<Eal>) {
     drop(queues);
     assert_eq!(port.close().unwrap().pools().len(), 12);
 
+    spread_by_rss(eal);
+    spread_in_software(eal);
+
     let port = Port::attach(eal, "net_null0").unwrap();
     let error = port.start(&PortSetup { queues: 2000, ..setup }).unwrap_err().to_string();
     assert!(error.contains("2000 queues were asked for") && error.contains("ask for fewer"), "{error}");
+}
+
+/// net_null offers RSS, and says afterwards what it was told to hash.
+fn spread_by_rss(eal: &Arc<Eal>) {
+    // RTE_ETH_RSS_*: the bits of any IPv4 or IPv6 packet, and of UDP over IPv4 (rte_ethdev.h).
+    const IPV4_UDP: u64 = 1 << 5;
+    let rss = |setup: &PortSetup| {
+        let port = Port::attach(eal, "net_null0").unwrap();
+        let asked = port.spreading(setup).unwrap();
+        let (started, lanes, spreading) = port.start_spread(setup).unwrap();
+        assert_eq!(asked, spreading);
+        assert!(lanes.iter().all(|lane| matches!(lane, Lane::Device(_))) && lanes.len() == usize::from(setup.queues));
+        (spreading, started.info().unwrap())
+    };
+    for spread in [SpreadBy::Auto, SpreadBy::Device] {
+        let (spreading, info) = rss(&PortSetup { queues: 2, spread, ..PortSetup::default() });
+        assert_eq!((spreading, info.rx_queues), (Spreading::Rss, 2));
+        assert!(info.rss & IPV4_UDP != 0, "{:#x}", info.rss);
+        assert_eq!(info.rss & !info.rss_offered, 0, "no more than it offers: {:#x}", info.rss);
+        let (spreading, info) = rss(&PortSetup { queues: 1, spread, ..PortSetup::default() });
+        assert_eq!((spreading, info.rss), (Spreading::One, 0));
+    }
+}
+
+/// The same device, told to leave it to us: one queue of its own, and two made of it, with as much memory in all.
+fn spread_in_software(eal: &Arc<Eal>) {
+    let setup =
+        PortSetup { queues: 3, spread: SpreadBy::Software, mbufs_per_queue: Some(4096), ..PortSetup::default() };
+    let port = Port::attach(eal, "net_null0").unwrap();
+    let (started, mut lanes, spreading) = port.start_spread(&setup).unwrap();
+    assert!(matches!(spreading, Spreading::Software { device_queues: 2.. }), "{spreading:?}");
+    assert_eq!((lanes.len(), started.info().unwrap().rx_queues), (3, 1));
+    assert_eq!(started.pools()[0].count, 3 * 4096);
+    // net_null's frames are no datagrams: they stay where they are received.
+    lanes[0].pass_on(true);
+    let mut frames = Vec::with_capacity(8);
+    assert_eq!((lanes[0].rx_burst(&mut frames, 8), lanes[0].passed_on()), (8, 0));
+    lanes[0].free(&mut frames);
+    assert_eq!(lanes[0].missed().taken, 8);
+    drop(lanes);
+    assert_eq!(started.close().unwrap().outstanding(), 0);
 }
 
 fn any_order_of_dropping(eal: &Arc<Eal>) {

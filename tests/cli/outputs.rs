@@ -22,13 +22,19 @@ use super::{
 
 /// A capture file of one frame a payload, from 10.99.0.2 to `port`.
 fn capture(dir: &Path, payloads: &[(u16, Vec<u8>)]) -> PathBuf {
+    let frames: Vec<_> = payloads.iter().map(|(port, payload)| (2, *port, &payload[..])).collect();
+    capture_of(dir, &frames)
+}
+
+/// A capture file of frames: the last byte of the source 10.99.0.x, the port, the payload.
+pub fn capture_of(dir: &Path, frames: &[(u8, u16, &[u8])]) -> PathBuf {
     // libpcap's file header: microseconds, version 2.4, Ethernet.
     let mut file = [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65_535, 1].map(u32::to_le_bytes).concat();
-    for (port, payload) in payloads {
+    for (host, port, payload) in frames {
         let flow = UdpFlow {
             src_mac: MacAddr([2, 0, 0, 0, 0, 2]),
             dst_mac: MacAddr::BROADCAST,
-            src_ip: [10, 99, 0, 2].into(),
+            src_ip: [10, 99, 0, *host].into(),
             dst_ip: [10, 99, 0, 1].into(),
             src_port: 4000,
             dst_port: *port,

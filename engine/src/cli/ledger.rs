@@ -46,6 +46,10 @@ impl Ledger {
             "balanced": stats.balances(),
         });
         self.add(key, title, value, stats.balances());
+        if let Some((taken, ended)) = stats.spread() {
+            let left = format!("{title}: {taken} taken from the device");
+            self.equal(&format!("{key}.spread"), (&left, taken), ("what its queues got and had no room for", ended));
+        }
     }
 
     /// Two counts that must be equal, made by different parts; each with its words.

@@ -9,6 +9,7 @@ use netpoll::{
     dpdk::{self, DpdkError, PortSetup},
     engine::{Engine, EngineError},
     netpoll::{Port, PortOptions},
+    port::spread::SpreadBy,
 };
 
 use super::{exit::Usage, stop::Stop};
@@ -103,7 +104,8 @@ pub(super) fn setup(queues: u16, client_mbufs: usize) -> PortSetup {
 }
 
 fn setup_of(queues: u16, rx_desc: u16, client_mbufs: usize) -> PortSetup {
-    let setup = PortSetup { queues, rx_desc, ..PortSetup::default() };
+    // A queue made in software only receives.
+    let setup = PortSetup { queues, rx_desc, spread: SpreadBy::Device, ..PortSetup::default() };
     let clients = client_mbufs.div_ceil(usize::from(queues)) as u32;
     PortSetup {
         mbufs_per_queue: Some(2 * (u32::from(setup.rx_desc) + u32::from(setup.tx_desc)) + 1024),

@@ -146,6 +146,7 @@ fn engine_config(plan: &Plan, typed: &[String]) -> EngineConfig {
 fn start_port(engine: &Engine, plan: &Plan, port: &PortPlan) -> anyhow::Result<Arc<Port>> {
     let setup = PortSetup {
         queues: port.queue_lcores.len() as u16,
+        spread: port.spread,
         rx_desc: port.rx_descriptors,
         tx_desc: port.tx_descriptors,
         mbufs_per_queue: Some(port.mbufs_per_queue),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use netpoll::{
+    dpdk::Spreading,
     engine::Engine,
     netpoll::{ClientOptions, ClientStats, Netpoll, Port, PortStats, RxFilter},
     sink::{
@@ -40,8 +41,8 @@ struct PortSink {
     before: SinkLedger,
     listen: String,
     out: PathBuf,
-    /// What the NIC had missed when it was asked last.
-    missed: Cell<u64>,
+    /// What the NIC had missed when it was asked last, and what workers of a spread had no room for.
+    missed: Cell<[u64; 2]>,
 }
 
 /// What a client came to, and what it was called.
@@ -72,7 +73,7 @@ impl Session {
         let store = store.map(|config| Store::start(config, &before)).transpose()?;
         // It only receives: the smallest ring does.
         let rx = port.setup_rx(ClientOptions::new("sink").ring_frames(1), filter, sink.hooks())?;
-        self.sinks.push(PortSink { port: port.clone(), rx, sink, store, before, listen, out, missed: Cell::new(0) });
+        self.sinks.push(PortSink { port: port.clone(), rx, sink, store, before, listen, out, missed: Cell::default() });
         Ok(())
     }
 
@@ -82,14 +83,17 @@ impl Session {
             let driver = self.engine.device(port).map_or("?".into(), |(info, _)| info.driver);
             let ip = port.options().ip.map(|(ip, len)| format!("{ip}/{len}"));
             let (name, mac) = (port.name(), port.mac());
+            let spread = self.engine.spreading(port).filter(|spreading| *spreading != Spreading::One);
+            let queues = spread.map_or(String::new(), |spread| format!("{} queues, spread {spread}, ", port.queues()));
             let text = format!(
-                "ready: port {name} ({driver}) {mac} {}, listening on udp {listen}, writing to {}",
+                "ready: port {name} ({driver}) {mac} {}, {queues}listening on udp {listen}, writing to {}",
                 ip.as_deref().unwrap_or("no address"),
                 dir.display()
             );
             let dir = dir.display().to_string();
             let value = json!({
                 "port": name, "driver": driver, "mac": mac.to_string(), "ip": ip, "listen": listen, "out": dir,
+                "queues": port.queues(), "spread": spread.map(|spread| spread.to_string()),
             });
             out.event("ready", text, value);
         }
@@ -122,10 +126,12 @@ impl Session {
     fn note_missed(&self) {
         for PortSink { port, sink, missed, .. } in &self.sinks {
             let now = port.stats().missed;
-            let (now, before) = (now.ring + now.no_mbuf, missed.get());
-            if now > before {
-                sink.note_lost("nic_missed", now - before);
-                missed.set(now);
+            let now = [now.ring + now.no_mbuf, now.spread_full];
+            let before = missed.replace(now);
+            for (at, reason) in ["nic_missed", "spread_full"].into_iter().enumerate() {
+                if now[at] > before[at] {
+                    sink.note_lost(reason, now[at] - before[at]);
+                }
             }
         }
     }

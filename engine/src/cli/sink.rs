@@ -6,8 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 use netpoll::{
     config::{Ipv4Prefix, LogLevel, PortRanges},
+    dpdk::PortSetup,
     engine::Engine,
     netpoll::RxFilter,
+    port::spread::SpreadBy,
 };
 use serde_json::json;
 
@@ -39,6 +41,9 @@ A line of text is one datagram, made as `--template` says; `--output jsonl` writ
 With `--output parquet` lines are decoded (netconsole, syslog) and stored as logs/store/date=.../hour=.../*.parquet:
   netpoll sink --vdev net_tap0,iface=np0 --ip 10.99.0.1/24 --listen 514,6666 --out logs --output parquet
   netpoll logs --dir logs --follow
+More than one core can do: several queues, each polled by an lcore of its own. A device that has one queue, or no RSS,
+gets the others in software; of three, one lcore receives and answers ARP, and two filter and store:
+  netpoll sink --vdev net_af_packet0,iface=eth1 --queues 3 --lcores 0-2 --ip 10.99.0.1/24 --listen 514 --out logs
 At the end all that was received becomes Parquet; a second signal ends it at once, and the next start goes on with what
 is left in logs/spool.
 
@@ -72,6 +77,10 @@ pub(super) struct SinkArgs {
     stats: u64,
     #[command(flatten)]
     port: PortArgs,
+    /// Who spreads what comes over the queues: `device` (RSS, or its other side), `software` (queue 0 receives and
+    /// answers, the others take the datagrams, each source always the same one), or `auto`: the device where it can.
+    #[arg(long, value_name = "BY", default_value = "auto", value_parser = spread, help_heading = "Port")]
+    spread: SpreadBy,
     #[command(flatten)]
     idle: IdleArgs,
     #[command(flatten)]
@@ -89,6 +98,11 @@ fn listen(text: &str) -> Result<PortRanges, &'static str> {
     PortRanges::parse(text).ok_or("expected UDP ports from 1 to 65535 like `514` or `514,6666-6670`, none twice")
 }
 
+fn spread(text: &str) -> Result<SpreadBy, &'static str> {
+    let found = SpreadBy::WORDS.iter().find(|(word, _)| *word == text);
+    found.map(|(_, by)| *by).ok_or("expected `auto`, `device` or `software`")
+}
+
 fn allow(text: &str) -> Result<Ipv4Prefix, &'static str> {
     Ipv4Prefix::parse(text)
         .ok_or("expected a network like `10.0.0.0/8`, with no bit set behind its prefix, or a host's address")
@@ -99,7 +113,7 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let options = args.port.options()?;
     let stop = Stop::install().context("cannot handle signals")?;
     let hangup = Hangup::install().context("cannot handle signals")?;
-    let setup = args.port.setup(0);
+    let setup = PortSetup { spread: args.spread, ..args.port.setup(0) };
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
     let device = room::for_receiver(args.port.device(), args.port.queues);

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     LcoreId, QueueId,
+    port::spread::SpreadBy,
     sink::{Template, decode::Listen},
     wire::MacAddr,
 };
@@ -105,6 +106,8 @@ pub struct PortPlan {
     pub gateway: Option<Ipv4Addr>,
     /// The lcore of each queue: never empty, one element a queue.
     pub queue_lcores: Vec<LcoreId>,
+    /// Who spreads what comes over several queues.
+    pub spread: SpreadBy,
     /// Descriptors of each receive queue.
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue.

@@ -6,7 +6,7 @@ use super::{
     section::{At, Report, Section, quoted},
     value::{self, Device, Ipv4Net},
 };
-use crate::{LcoreId, wire::MacAddr};
+use crate::{LcoreId, port::spread::SpreadBy, wire::MacAddr};
 use std::net::Ipv4Addr;
 
 /// Mbufs that a mempool cache may hold back (RTE_MEMPOOL_CACHE_MAX_SIZE, rte_config.h).
@@ -19,6 +19,7 @@ pub(super) struct RawPort {
     pub ip: Option<At<Ipv4Net>>,
     pub gateway: Option<At<Ipv4Addr>>,
     pub queues: u16,
+    spread: SpreadBy,
     pub lcores: Option<Vec<At<u32>>>,
     rx_descriptors: u16,
     tx_descriptors: u16,
@@ -35,6 +36,7 @@ impl RawPort {
         let ip = s.get("ip").and_then(|v| v.text(Ipv4Net::EXPECTED, Ipv4Net::parse));
         let gateway = s.get("gateway").and_then(|v| v.text("an address like \"10.99.0.254\"", value::unicast));
         let queues = s.number("queues", 1..=64, 1);
+        let spread = s.get("spread").and_then(|v| v.word(&SpreadBy::WORDS)).map_or(SpreadBy::Auto, |at| at.value);
         let lcores = s.get("lcores").filter(|v| v.as_str() != Some("auto")).and_then(|v| {
             let list = eal::lcores(&v)?;
             if list.len() > queues as usize {
@@ -57,6 +59,7 @@ impl RawPort {
             ip,
             gateway,
             queues,
+            spread,
             lcores,
             rx_descriptors: s.number("rx_descriptors", 32..=32_768, rx_descriptors),
             tx_descriptors: s.number("tx_descriptors", 32..=32_768, 1024),
@@ -197,6 +200,7 @@ pub(super) fn resolve(
             ip: port.ip.map(|at| at.value),
             gateway: port.gateway.map(|at| at.value),
             queue_lcores,
+            spread: port.spread,
             rx_descriptors: port.rx_descriptors,
             tx_descriptors: port.tx_descriptors,
             // 2^n - 1 is the size that wastes no memory (rte_mempool.h).

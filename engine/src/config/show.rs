@@ -4,7 +4,7 @@ use super::plan::{
     ClientPlan, EnginePlan, Idle, Input, Memory, OnFull, Output, Plan, RemoteMac, SecurityPlan, SinkPlan, Sync, Target,
 };
 use super::{security::UserName, value::Ipv4Prefix};
-use crate::{LcoreId, sink::SinkConfig};
+use crate::{LcoreId, port::spread::SpreadBy, sink::SinkConfig};
 use std::fmt;
 
 /// The table of `netpoll check`.
@@ -23,9 +23,14 @@ impl fmt::Display for Plan {
                 write!(f, " via {gateway}")?;
             }
             let queues: Vec<_> = port.queues().map(|(queue, lcore)| format!("{queue}@{lcore}")).collect();
+            let spread = match (port.spread, queues.len()) {
+                (SpreadBy::Auto, _) | (_, 1) => "",
+                (SpreadBy::Device, _) => " spread by the device",
+                (SpreadBy::Software, _) => " spread in software",
+            };
             writeln!(
                 f,
-                "\n{:20}queues@lcores {}, descriptors {}/{}, mbufs {} a queue, mtu {}",
+                "\n{:20}queues@lcores {}{spread}, descriptors {}/{}, mbufs {} a queue, mtu {}",
                 "",
                 queues.join(" "),
                 port.rx_descriptors,

@@ -1,7 +1,7 @@
 //! Every kind of mistake with its text, what plans come to, and the example files.
 
 use super::*;
-use crate::{LcoreId, wire::MacAddr};
+use crate::{LcoreId, port::spread::SpreadBy, wire::MacAddr};
 use std::{net::Ipv4Addr, time::Duration};
 
 /// A file with nothing wrong, to which tests add.
@@ -103,7 +103,7 @@ fn one_mistake_each() {
     let sink = "[[sink]]\nlisten = 514\nout = \"o\"\n";
     let cases: &[(String, &str)] = &[
         // Unknown keys and sections.
-        ("vlan = 5".into(), "5: port.vlan: unknown key, expected one of name, device, ip, gateway, queues, lcores, multicast, rx_descriptors, tx_descriptors, mbufs_per_queue, mtu_bytes, promiscuous"),
+        ("vlan = 5".into(), "5: port.vlan: unknown key, expected one of name, device, ip, gateway, queues, spread, lcores, multicast, rx_descriptors, tx_descriptors, mbufs_per_queue, mtu_bytes, promiscuous"),
         ("rx-descriptors = 64".into(), "5: port.rx-descriptors: unknown key, did you mean `rx_descriptors`?"),
         ("[engin]".into(), "5: engin: unknown key, did you mean `engine`?"),
         ("[eal]\nmegabyte = 64".into(), "6: eal.megabyte: unknown key, did you mean `megabytes`?"),
@@ -112,6 +112,7 @@ fn one_mistake_each() {
         ("[[log]]".into(), "5: log: found an array, expected a section [log]"),
         ("promiscuous = 1".into(), "5: port.promiscuous: found 1, expected true or false"),
         ("queues = 2.0".into(), "5: port.queues: found 2.0, expected a whole number from 1 to 64"),
+        ("spread = \"rss\"".into(), "5: port.spread: found \"rss\", expected \"auto\", \"device\" or \"software\""),
         ("queues = -1".into(), "5: port.queues: found -1, expected a whole number from 1 to 64"),
         ("queues = 99999999999999999999".into(), "5: port.queues: found 99999999999999999999, expected a whole number from 1 to 64"),
         ("mtu_bytes = 9601".into(), "5: port.mtu_bytes: found 9601, expected a whole number from 576 to 9600"),
@@ -218,6 +219,10 @@ fn lcores_are_given_out_round_robin_around_those_that_are_named() {
     };
     let named = plan(&format!("[eal]\nlcores = [3, 1, 2]\n{ports}"));
     assert_eq!(lcores(&named), [vec![1, 3, 1], vec![2, 2]]);
+    assert_eq!(named.ports[0].spread, SpreadBy::Auto);
+    let software = plan(&ports.replacen("queues = 3", "queues = 3\nspread = \"software\"", 1));
+    assert_eq!(software.ports[0].spread, SpreadBy::Software);
+    assert!(software.to_string().contains("0@0 1@1 2@0 spread in software, descriptors"), "{software}");
     // Automatic: a CPU a queue, one CPU left over, and what the port names.
     let automatic = plan(ports);
     assert_eq!(automatic.eal.lcores, [0, 1, 2].map(LcoreId));

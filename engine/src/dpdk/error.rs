@@ -140,7 +140,9 @@ pub enum DpdkError {
         port: String,
     },
     /// More queues than the device has.
-    #[error("port {port}: {asked} queues were asked for, its driver {driver} gives {most} here; ask for fewer{advice}")]
+    #[error(
+        "port {port}: {asked} queues were asked for, its driver {driver} gives {most} here; ask for fewer{advice}, or (to receive) spread them in software"
+    )]
     TooManyQueues {
         /// Its name.
         port: String,

@@ -42,6 +42,12 @@ pub enum SpreadBy {
     Software,
 }
 
+impl SpreadBy {
+    /// What they are called where people choose.
+    pub const WORDS: [(&str, SpreadBy); 3] =
+        [("auto", SpreadBy::Auto), ("device", SpreadBy::Device), ("software", SpreadBy::Software)];
+}
+
 /// A queue, the device's own or one made in software.
 #[derive(Debug)]
 pub enum Lane<P: PortIo> {
