@@ -78,7 +78,7 @@ fn fill(queue: &mut DpdkQueue) -> Result<usize> {
 }
 
 /// Sends from `clients` in turn until the end.
-fn send_until(end: Instant, port: &Arc<Port>, clients: std::ops::Range<usize>) -> Result<ClientStats> {
+fn send_until(end: Instant, port: &Arc<Port<DpdkQueue>>, clients: std::ops::Range<usize>) -> Result<ClientStats> {
     let client = |n| {
         let wait = OnFull::Wait(Duration::from_millis(100));
         let options = ClientOptions::new(format!("client{n}")).remote(PEER, LISTEN).ring_frames(256).on_full(wait);

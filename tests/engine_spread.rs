@@ -121,7 +121,10 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 
 /// Of each queue, what its hook instance got: the sources with their numbers, in order.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<HashMap<(u16, IpAddr), Vec<u32>>>>);
+struct Seen(Arc<Mutex<Numbers>>);
+
+/// By queue and source.
+type Numbers = HashMap<(u16, IpAddr), Vec<u32>>;
 
 struct Note(Seen, QueueId);
 
