@@ -241,21 +241,23 @@ fn follow_shows_a_line_at_once() {
     let stdout = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
     // Over many rolls and conversions (one a second), each line once, in order, soon.
-    let mut slowest = Duration::ZERO;
+    let mut took = Vec::new();
     for number in 0..25 {
         let start = Instant::now();
         if number > 0 {
             it.send(0, number..number + 1);
         }
         let line = shown.recv_timeout(Duration::from_secs(30)).expect("a line within 30 s");
-        slowest = slowest.max(start.elapsed());
+        took.push(start.elapsed());
         let record: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(record["message"], format!("line {number:06}"));
         std::thread::sleep(Duration::from_millis(50));
     }
-    eprintln!("the slowest line was shown {slowest:?} after it was sent");
-    // What is asked for is a second; ten times that is for machines that do other things.
-    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    took.sort();
+    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+    eprintln!("lines were shown {median:?} after they were sent, the slowest {slowest:?}");
+    // What is asked for is a second; ten times that, for single ones, is for machines that do other things.
+    assert!(median < Duration::from_secs(1) && slowest < Duration::from_secs(10), "{took:?}");
     child.kill().unwrap();
     child.wait().unwrap();
     it.end(25);

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{super::disk::faulty::Faults, *};
-use crate::wire::MacAddr;
+use crate::{netpoll::hook::Datagram, wire::MacAddr};
 
 /// Lets the writer go when the test ends, however it ends: it would wait for it.
 struct Brake(Arc<Faults>);
@@ -33,30 +33,79 @@ fn config(shed: ShedPolicy) -> SinkConfig {
     SinkConfig { shed, ..small(SinkConfig::text_only("")) }
 }
 
+/// Datagrams that take every way through the hook: each severity, too long, a crash.
+fn every_kind() -> Vec<DatagramBuf> {
+    let lines: Vec<_> = (0..8).map(|severity| format!("<{}>x", 8 + severity)).collect();
+    let mut datagrams: Vec<_> = lines.iter().map(|line| datagram(1, line.as_bytes())).collect();
+    datagrams.push(datagram(2, &[b'x'; 9000]));
+    datagrams.push(datagram(3, b"0,1,2,-;Kernel panic - not syncing"));
+    datagrams
+}
+
+/// Delivers them past the last empty batch of a writer that stands still.
+fn deliver_all_ways(lane: &mut Lane, datagrams: &[Datagram<'_>]) {
+    for step in 0..2000 {
+        let now = Now { mono_ns: step * 1_000_000, real_ns: step };
+        lane.hook.rx_hook(&NoSend, &RxBurst { now, datagrams });
+        lane.hook.tick(now);
+    }
+}
+
+fn took_all_ways(sink: &Sink) {
+    let stats = sink.stats().all_queues();
+    assert!(stats.too_long > 0, "{stats:?}");
+    assert!(stats.shed_debug > 0 && stats.batch_ring_full + stats.shed_critical > 0, "{stats:?}");
+}
+
 #[test]
 fn the_hook_never_allocates() {
     let dir = tempfile::tempdir().unwrap();
     let (sink, brake) = stalled(dir.path(), config(ShedPolicy::default()));
     let mut lane = Lane::new(&sink);
-    let lines: Vec<_> = (0..8).map(|severity| format!("<{}>x", 8 + severity)).collect();
-    let mut datagrams: Vec<_> = lines.iter().map(|line| datagram(1, line.as_bytes())).collect();
-    let long = vec![b'x'; 9000];
-    datagrams.push(datagram(2, &long));
-    datagrams.push(datagram(3, b"0,1,2,-;Kernel panic - not syncing"));
+    let datagrams = every_kind();
     let datagrams: Vec<_> = datagrams.iter().map(DatagramBuf::datagram).collect();
-    let allocated = allocation_counter::measure(|| {
-        // Past the last empty batch, so that every way through the hook is taken.
-        for step in 0..2000 {
-            let now = Now { mono_ns: step * 1_000_000, real_ns: step };
-            lane.hook.rx_hook(&NoSend, &RxBurst { now, datagrams: &datagrams });
-            lane.hook.tick(now);
-        }
-    });
+    let allocated = allocation_counter::measure(|| deliver_all_ways(&mut lane, &datagrams));
     assert_eq!(allocated.count_total, 0, "{allocated:?}");
-    let stats = sink.stats().all_queues();
-    assert!(stats.too_long > 0, "{stats:?}");
-    assert!(stats.shed_debug > 0 && stats.batch_ring_full + stats.shed_critical > 0, "{stats:?}");
+    took_all_ways(&sink);
     // The writer and its helper allocate, on their own threads.
+    brake.release();
+    drop(lane);
+    assert_settled(&sink.stop());
+}
+
+/// On a thread to which the kernel answers every system call with SIGSYS.
+#[cfg(all(feature = "dpdk", feature = "cli"))]
+#[test]
+fn the_hook_makes_no_system_call() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+    let dir = tempfile::tempdir().unwrap();
+    let (sink, brake) = stalled(dir.path(), config(ShedPolicy::default()));
+    let mut lane = Lane::new(&sink);
+    let datagrams = every_kind();
+    let called = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(libc::SIGSYS, called.clone()).unwrap();
+    let (before, after) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+    let (noted_before, noted_after) = (before.clone(), after.clone());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    // What a thread's end cannot do without.
+    let allowed = [libc::SYS_rt_sigreturn, libc::SYS_exit].map(|call| (call, vec![])).into();
+    let filter = SeccompFilter::new(allowed, SeccompAction::Trap, SeccompAction::Allow, arch).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    let lane = std::thread::spawn(move || {
+        let datagrams: Vec<_> = datagrams.iter().map(DatagramBuf::datagram).collect();
+        seccompiler::apply_filter(&program).unwrap();
+        // One that is seen, so that the hook's would be.
+        std::thread::yield_now();
+        noted_before.store(called.swap(false, Ordering::SeqCst), Ordering::SeqCst);
+        deliver_all_ways(&mut lane, &datagrams);
+        noted_after.store(called.load(Ordering::SeqCst), Ordering::SeqCst);
+        lane
+    });
+    let lane = lane.join().unwrap();
+    assert!(before.load(Ordering::SeqCst), "a system call is seen");
+    assert!(!after.load(Ordering::SeqCst), "the hook made a system call");
+    took_all_ways(&sink);
     brake.release();
     drop(lane);
     assert_settled(&sink.stop());
@@ -69,7 +118,8 @@ fn a_stalled_writer_never_holds_the_hook_up() {
     let mut lane = Lane::new(&sink);
     let block = lines(0..640);
     let mut longest = Duration::ZERO;
-    while lane.start.elapsed() < Duration::from_secs(1) {
+    // As long as disks have been seen to, and longer.
+    while lane.start.elapsed() < Duration::from_secs(10) {
         let start = Instant::now();
         lane.deliver(1, block.iter().map(Vec::as_slice));
         longest = longest.max(start.elapsed());
