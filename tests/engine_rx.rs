@@ -5,18 +5,21 @@ mod bad_frames;
 mod support;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
 use netpoll::{
     PortId, QueueId,
     netpoll::{
-        ClientOptions, OnFull, Port, PortOptions, RX_DROP, RX_ENABLED, RxFilter, SetupError,
+        ClientOptions, IdlePolicy, OnFull, PollLoop, Port, PortOptions, RX_DROP, RX_ENABLED, RxFilter, SetupError,
         filter::Reason,
         hook::{HookSend, RxBurst, RxHook},
     },
-    port::{Offloads, memory::MemoryPort},
+    port::{
+        Offloads,
+        memory::{MemoryPort, Wire},
+    },
     wire::{
         MacAddr,
         arp::{Arp, Operation},
@@ -316,4 +319,52 @@ fn the_filter_changes_under_traffic() {
     wire.inject(&datagram(514, b"to nobody"));
     poll_all(&np);
     assert_eq!(port.stats().unmatched(Reason::NotLocalPort), 11);
+}
+
+/// What the hook of a busy port sees: how many datagrams a call, and how many frames of the port's clients have left by then.
+struct Busy {
+    wire: Arc<Wire>,
+    calls: Arc<Mutex<Vec<(usize, u64, usize)>>>,
+}
+
+impl RxHook for Busy {
+    fn rx_hook(&mut self, np: &dyn HookSend, burst: &RxBurst<'_>) {
+        let left = take_all(&self.wire).into_iter().filter(|frame| is_udp(frame)).count();
+        np.send(b"one a burst").unwrap();
+        self.calls.lock().unwrap().push((burst.datagrams.len(), burst.now.mono_ns, left));
+    }
+}
+
+/// A poll loop takes up to eight full bursts in one poll, and what clients have submitted leaves after each of them.
+#[test]
+fn bursts_of_a_busy_port_share_a_poll_and_no_client_waits_for_more_than_one() {
+    let (port, wire) = port();
+    let (wire, calls) = (Arc::new(wire), Arc::<Mutex<Vec<_>>>::default());
+    let hook = {
+        let (wire, calls) = (wire.clone(), calls.clone());
+        move |_| Box::new(Busy { wire: wire.clone(), calls: calls.clone() }) as Box<dyn RxHook>
+    };
+    let np = port.setup_rx(client("rx"), RxFilter::default(), hook).unwrap();
+    take_all(&wire);
+    (0..10 * 32 + 5).for_each(|_| assert!(wire.inject(&datagram(514, b"line"))));
+    let mut poll_loop = PollLoop::new(IdlePolicy::Busy, 32);
+    poll_loop.add(&port, QueueId(0));
+    let handle = poll_loop.handle();
+    let poller = std::thread::spawn(move || {
+        let _lcore = enter_lcore();
+        poll_loop.run();
+    });
+    while np.stats().sent.sent < 11 {
+        std::thread::yield_now();
+    }
+    handle.stop();
+    poller.join().unwrap();
+    let calls = calls.lock().unwrap().clone();
+    let lens: Vec<_> = calls.iter().map(|&(len, ..)| len).collect();
+    assert_eq!(lens, [[32; 10].as_slice(), &[5]].concat());
+    let left: Vec<_> = calls.iter().map(|&(.., left)| left).collect();
+    assert_eq!(left, [[0].as_slice(), &[1; 10]].concat());
+    assert!(calls[..8].iter().all(|&(_, now, _)| now == calls[0].1), "one poll, one moment: {calls:?}");
+    assert_eq!(port.stats().queue.busy_polls, 2, "eight bursts, then two and a rest");
+    assert!(np.cleanup().unwrap().balances());
 }

@@ -241,7 +241,7 @@ impl<P: PortIo> Netpoll<P> {
         }
     }
 
-    /// Polls the port once for a program without a poll loop: up to `budget` frames received, answers sent, rings
+    /// Polls the port once for a program without a poll loop: a burst of up to `budget` frames received, answers sent, rings
     /// drained. The calling thread must be an lcore. `None`: it is not, or someone else polls now.
     pub fn poll(&self, budget: usize) -> Option<usize> {
         self.info.poll(self.queue, LcoreId::current()?, budget)

@@ -8,7 +8,7 @@ use super::{
     gate::{CONTROL, Entered, Gate},
     hook::Now,
     mailbox::Mailbox,
-    poll::PollState,
+    poll::{Budget, PollState},
 };
 use crate::{
     LcoreId,
@@ -78,7 +78,7 @@ impl<P: PortIo> PollContext<P> {
     /// One poll as `lcore`: changes, then one bounded burst of receive, answers, hook and send. The work done in
     /// frames; `None` where someone is inside already (the caller itself, perhaps) or the context is closed.
     #[inline]
-    pub(crate) fn poll(&self, lcore: LcoreId, now: Now, budget: usize, make_room: bool) -> Option<usize> {
+    pub(crate) fn poll(&self, lcore: LcoreId, now: Now, budget: Budget, make_room: bool) -> Option<usize> {
         let mut entered = self.gate.try_enter(lcore).ok()?;
         self.apply_news(&mut entered);
         let state = entered.as_mut()?;

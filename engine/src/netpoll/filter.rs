@@ -4,7 +4,7 @@
 //! echo), or count it under its one [`Reason`]. The order of the checks is the protocol's: a frame with two faults
 //! counts under the outer one, and what is wrong is told before what is merely not for us.
 //!
-//! Two ways lead to the same verdict. `Filter::common` decides the frame that a log receiver gets nearly always,
+//! Two ways lead to the same verdict. `Common::datagram` decides the frame that a log receiver gets nearly always,
 //! Ethernet without a tag, IPv4 without options, whole UDP to the rx client, by one word and one vector that are
 //! made of the rules beforehand; whatever it does not let through goes to `careful`, which makes every check by
 //! itself. Nothing is accepted by the first that the second refuses, and the other way round: a property test holds them
@@ -37,15 +37,15 @@ pub use reason::Reason;
 pub use rules::{AddressSet, FilterRules, PortSet};
 pub use verdict::{ArpMeta, EchoMeta, UdpMeta, Verdict};
 
-use common::{Common, be16, bytes, word};
+use common::Common;
 
 use crate::{
     netpoll::hook::Datagram,
-    port::ChecksumVerdict,
+    port::{ChecksumVerdict, MAX_FRAME_LEN},
     wire::{
         MacAddr,
         arp::Arp,
-        checksum::{self, Sum},
+        checksum,
         ethernet::{self, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet},
         icmp::EchoRequest,
         ipv4::{self, Ipv4},
@@ -99,13 +99,20 @@ impl Filter {
         ip_verdict: ChecksumVerdict,
         udp_verdict: ChecksumVerdict,
     ) -> Verdict {
-        match self.common::<checksum::Any>(frame, contiguous, (ip_verdict, udp_verdict)) {
+        let verdicts = (ip_verdict, udp_verdict);
+        let may_be = frame.len() <= MAX_FRAME_LEN;
+        match may_be.then(|| self.common.datagram::<checksum::Any>(frame, contiguous, verdicts)).flatten() {
             Some(meta) if self.lists(&meta.datagram(frame)) => Verdict::Udp(meta),
             _ => careful(frame, contiguous, ip_verdict, udp_verdict, &self.rules).unwrap_or_else(Verdict::Unmatched),
         }
     }
 
-    /// Whether there are lists that [`Filter::common`] does not look at.
+    /// The common frame, to be kept in registers through a burst.
+    pub(crate) fn common(&self) -> Common {
+        self.common.clone()
+    }
+
+    /// Whether there are lists that [`Common::datagram`] does not look at.
     pub(crate) fn has_lists(&self) -> bool {
         self.rules.allow != PrefixSet::Any || matches!(self.rules.local_ports, PortSet::Bitmap(_))
     }
@@ -114,52 +121,6 @@ impl Filter {
     pub(crate) fn lists(&self, datagram: &Datagram<'_>) -> bool {
         let IpAddr::V4(src) = datagram.src_ip() else { return false };
         self.rules.allow.contains(src) && self.rules.local_ports.contains(datagram.dst_port())
-    }
-
-    /// The common frame with a whole and right checksum, if this is one and it is for the hook as far as the lists allow it;
-    /// `None` says nothing at all: [`Filter::classify`] does. The verdicts (IPv4 header, UDP) are the NIC's.
-    #[inline(always)] // See `checksum::Job`; and a call a frame, with the answer through memory, is a third of the whole.
-    pub(crate) fn common<S: Sum>(
-        &self,
-        frame: &[u8],
-        contiguous: bool,
-        (ip, udp): (ChecksumVerdict, ChecksumVerdict),
-    ) -> Option<UdpMeta> {
-        let h = frame.first_chunk::<{ common::LEN }>()?;
-        if !contiguous || !self.common.matches(h) {
-            return None;
-        }
-        let total_len = usize::from(be16(h, 16));
-        let udp_len = be16(h, 38);
-        let lengths_fit = (usize::from(udp_len) + ipv4::HEADER_LEN == total_len)
-            & (usize::from(udp_len) >= udp::HEADER_LEN)
-            & (total_len + ethernet::HEADER_LEN <= frame.len());
-        if !lengths_fit {
-            return None;
-        }
-        use ChecksumVerdict::{Bad, Good};
-        if ip != Good {
-            let addresses = checksum::add(word(h, 22), u64::from(u32::from_ne_bytes(bytes(h, 30))));
-            if ip == Bad || !checksum::is_valid(checksum::add(word(h, 14), addresses)) {
-                return None;
-            }
-        }
-        let end = ethernet::HEADER_LEN + total_len;
-        let field: [u8; 2] = bytes(h, 40);
-        if udp != Good && field != [0, 0] {
-            // The addresses lie right before the datagram, so one sum takes in the better part of the pseudo-header.
-            let rest_of_pseudo = checksum::word(u16::from(ipv4::PROTOCOL_UDP)) + checksum::word(udp_len);
-            if udp == Bad || !checksum::is_valid(S::sum(&frame[26..end]) + rest_of_pseudo) {
-                return None;
-            }
-        }
-        Some(UdpMeta {
-            ip_at: ethernet::HEADER_LEN as u16,
-            payload_at: common::LEN as u16,
-            payload_len: udp_len - udp::HEADER_LEN as u16,
-            vlan: None,
-            partial: false,
-        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     wire::{MacAddr, ethernet, udp},
 };
 
-/// One moment, read once a burst: both clocks in nanoseconds.
+/// One moment, read once a poll: both clocks in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Monotonic, from an arbitrary start; drives every time-out.
@@ -158,7 +158,7 @@ impl fmt::Debug for Datagram<'_> {
 /// The datagrams of one receive burst that passed the filter, in the order in which they arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct RxBurst<'a> {
-    /// When the burst was received.
+    /// When the poll began that received the burst: before it at most seven others, whose hook calls lie between.
     pub now: Now,
     /// At least one, at most [`MAX_BURST`](crate::port::MAX_BURST).
     pub datagrams: &'a [Datagram<'a>],

@@ -10,6 +10,7 @@ use super::{
     idle::{IdlePolicy, Idler},
     info::NetpollInfo,
     mailbox::{Mailbox, Ticket},
+    poll::Budget,
     port::Port,
 };
 use crate::{
@@ -18,6 +19,8 @@ use crate::{
     sync::{self, AtomicBool, Ordering},
 };
 
+/// Bursts that a queue may receive in a row, before it is the next one's turn. They pass the gate and read the clock once.
+const BURSTS: usize = 8;
 /// Rounds of draining after the stop signal, at most this long.
 const DRAIN_LIMIT: Duration = Duration::from_millis(50);
 
@@ -107,13 +110,14 @@ impl<P: PortIo> PollLoop<P> {
         if self.shared.mailbox.has_news() {
             self.shared.mailbox.apply(&mut self.queues);
         }
+        let budget = Budget { burst: self.burst, bursts: BURSTS };
         let mut work = 0;
         for polled in &mut self.queues {
             if let Some(info) = polled.port.npinfo_since(&mut polled.seen) {
                 polled.info = info;
             }
             if let Some(info) = &polled.info {
-                work += info.contexts[polled.queue].poll(lcore, self.clock.now(), self.burst, false).unwrap_or(0);
+                work += info.contexts[polled.queue].poll(lcore, self.clock.now(), budget, false).unwrap_or(0);
             }
         }
         work

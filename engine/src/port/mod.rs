@@ -14,6 +14,9 @@ use crate::wire::MacAddr;
 /// Most frames that one burst holds.
 pub const MAX_BURST: usize = 64;
 
+/// Most bytes that one frame has: what an mbuf's length can say.
+pub const MAX_FRAME_LEN: usize = u16::MAX as usize;
+
 /// What the NIC found out about a frame's UDP checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ChecksumVerdict {
@@ -31,7 +34,7 @@ pub enum ChecksumVerdict {
 /// It holds the frame's bytes in one piece, starting with the Ethernet destination address. Dropping
 /// it gives it back to its pool (one at a time, slower than [`PortIo::free`]).
 pub trait Frame: Send + 'static {
-    /// The frame's bytes (of its first segment, see [`Frame::is_contiguous`]).
+    /// The frame's bytes (of its first segment, see [`Frame::is_contiguous`]), at most [`MAX_FRAME_LEN`].
     fn data(&self) -> &[u8];
 
     /// The same, to be changed in place.

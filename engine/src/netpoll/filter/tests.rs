@@ -36,7 +36,7 @@ fn common(
     rules: FilterRules,
 ) -> Option<UdpMeta> {
     let filter = Filter::new(rules);
-    let meta = filter.common::<checksum::Any>(frame, contiguous, (ip, udp))?;
+    let meta = filter.common().datagram::<checksum::Any>(frame, contiguous, (ip, udp))?;
     filter.lists(&meta.datagram(frame)).then_some(meta)
 }
 
@@ -86,6 +86,16 @@ fn the_good_frame_to_the_last_field() {
     assert_eq!((datagram.src_mac(), datagram.vlan()), (MacAddr(PEER_MAC), None));
     assert_eq!((datagram.payload(), datagram.src_port(), datagram.dst_port()), (PAYLOAD, 6665, PORT));
     assert_eq!(expected.payload(&frame[..50]), b"");
+}
+
+/// A longer slice than any frame, whose lengths agree only modulo 2^16.
+#[test]
+fn lengths_do_not_wrap_round() {
+    let mut frame = good_frame();
+    frame.resize(70_000, 0);
+    frame[16..18].copy_from_slice(&14_u16.to_be_bytes());
+    frame[38..40].copy_from_slice(&65_530_u16.to_be_bytes());
+    assert_eq!(classify(&frame, true, GOOD, GOOD, &rules()), Verdict::Unmatched(Reason::IpTotalLength));
 }
 
 #[test]

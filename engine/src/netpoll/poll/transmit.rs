@@ -3,6 +3,12 @@
 use super::*;
 
 impl<P: PortIo> PollState<P> {
+    /// Whether frames are staged, or may be in a ring.
+    #[inline]
+    pub(super) fn has_frames_to_send(&self) -> bool {
+        !self.stage.is_empty() || !self.dirty.is_clean()
+    }
+
     /// Takes frames from the clients' rings, a burst each, and offers them to the port.
     pub(super) fn drain_clients(&mut self, now_ns: u64) -> usize {
         if !self.owed.is_empty() {
