@@ -28,14 +28,13 @@ impl<P: PortIo> PollState<P> {
         let by = Answerer::new(self.filter.rules().mac, client.local_ip);
         let (mut turned, mut bytes) = (0, 0);
         let max_payload = client.max_payload();
-        let mut left = marked;
-        while let Some(frame) = frames.get_mut(left.trailing_zeros() as usize) {
-            let bit = left & left.wrapping_neg();
-            if let Some(payload_len) = turn(frame, &by, partial, max_payload) {
-                turned |= bit;
+        for (at, frame) in frames.iter_mut().enumerate() {
+            if marked >> at & 1 != 0
+                && let Some(payload_len) = turn(frame, &by, partial, max_payload)
+            {
+                turned |= 1 << at;
                 bytes += payload_len as u64;
             }
-            left ^= bit;
         }
         let refused = marked & !turned;
         client.sent_back.submitted.add(u64::from(marked.count_ones()));
@@ -59,7 +58,7 @@ impl<P: PortIo> PollState<P> {
 
 /// Makes a received datagram the answer to itself; the payload's length, or `None` where that is not to be sent: it is
 /// longer than what the client sends (or no datagram over IPv4, which the filter does not let through).
-#[inline]
+#[inline(always)] // A call saves and loads six registers: 0.5 ns.
 fn turn<B: Frame>(frame: &mut B, by: &Answerer, partial: bool, max_payload: usize) -> Option<usize> {
     // A NIC says "good" of a partial one, too. Asked before the frame is changed: then it has no verdict any more.
     let maybe_partial = partial || frame.checksums() != Default::default();
@@ -72,7 +71,13 @@ fn turn<B: Frame>(frame: &mut B, by: &Answerer, partial: bool, max_payload: usiz
     }
     // No byte behind the packet goes back: padding may hold anything.
     if len != end || end < ethernet::MIN_FRAME_LEN {
-        frame.resize(end.max(ethernet::MIN_FRAME_LEN))?[end..].fill(0);
+        clear_padding(frame, end)?;
     }
     Some(payload_len)
+}
+
+#[cold]
+fn clear_padding<B: Frame>(frame: &mut B, end: usize) -> Option<()> {
+    frame.resize(end.max(ethernet::MIN_FRAME_LEN))?[end..].fill(0);
+    Some(())
 }

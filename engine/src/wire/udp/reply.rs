@@ -55,7 +55,7 @@ const TTL_PROTOCOL: u64 = u64::from_le_bytes([0, 0, 0, 0, 0, 0, ipv4::TTL, ipv4:
 ///
 /// The frame must be untagged and have passed the filter's checks for UDP over IPv4. `None`, and no change, where it is
 /// not: another protocol, a tag, lengths that do not fit.
-#[inline]
+#[inline(always)] // A call a frame is 0.4 of 13 ns.
 pub fn reply_in_place(frame: &mut [u8], by: &Answerer, maybe_partial: bool) -> Option<usize> {
     const USUAL: u64 = u64::from_le_bytes([0, 0, 0, 0, 0xff, 0xff, 0xff, 0]);
     let len = frame.len();
@@ -65,33 +65,38 @@ pub fn reply_in_place(frame: &mut [u8], by: &Answerer, maybe_partial: bool) -> O
     if (word(h, 8) ^ by.mac_tail) & USUAL != 0 || is_group(h[IP + 16]) || end > len || end < HEADERS_LEN {
         return anew(frame, by);
     }
-    // Whole words, whose bytes count from the low end: six stores instead of a dozen.
+    // Whole words, whose bytes count from the low end.
     let to_mac = word(h, 6) & 0xffff_ffff_ffff;
-    let lengths = lengths & STAYS | TTL_PROTOCOL;
     let addresses = word(h, IP + 12);
     let ports = u32::from_le_bytes(part(h, UDP));
-    let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
-    let sum = u64::from(VERSION) + halves(lengths) + halves(addresses);
     h[..8].copy_from_slice(&(to_mac | by.mac_head).to_le_bytes());
+    // What is sent with our own TTL keeps its header's checksum, too.
+    if lengths & !STAYS != TTL_PROTOCOL || h[IP + 1] != 0 {
+        let lengths = lengths & STAYS | TTL_PROTOCOL;
+        let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+        let sum = u64::from(VERSION) + halves(lengths) + halves(addresses);
+        h[16..24].copy_from_slice(&lengths.to_le_bytes());
+        h[24..26].copy_from_slice(&(!checksum::fold(sum)).to_le_bytes());
+    }
     h[8..16].copy_from_slice(&by.mac_tail.to_le_bytes());
-    h[16..24].copy_from_slice(&lengths.to_le_bytes());
-    h[24..26].copy_from_slice(&(!checksum::fold(sum)).to_le_bytes());
     h[26..34].copy_from_slice(&addresses.rotate_left(32).to_le_bytes());
     h[34..38].copy_from_slice(&ports.rotate_left(16).to_le_bytes());
     if maybe_partial {
-        let udp_len = u16::from_be_bytes(part(h, UDP + 4));
-        let (src, dst): ([u8; 4], [u8; 4]) = (part(h, IP + 12), part(h, IP + 16));
-        let pseudo = checksum::pseudo_header(src.into(), dst.into(), ipv4::PROTOCOL_UDP, udp_len);
-        if checksum::fold(pseudo) == u16::from_ne_bytes(part(h, UDP + 6)) {
-            make_whole(&mut frame[UDP..end], pseudo);
-        }
+        make_whole(&mut frame[..end]);
     }
     Some(end)
 }
 
-/// Computes the checksum of `datagram`, which holds the pseudo-header's sum alone.
+/// Computes the UDP checksum where the field holds the pseudo-header's sum alone.
 #[cold]
-fn make_whole(datagram: &mut [u8], pseudo: u64) {
+fn make_whole(frame: &mut [u8]) {
+    let udp_len = u16::from_be_bytes(part(frame, UDP + 4));
+    let (src, dst): ([u8; 4], [u8; 4]) = (part(frame, IP + 12), part(frame, IP + 16));
+    let pseudo = checksum::pseudo_header(src.into(), dst.into(), ipv4::PROTOCOL_UDP, udp_len);
+    if checksum::fold(pseudo) != u16::from_ne_bytes(part(frame, UDP + 6)) {
+        return;
+    }
+    let datagram = &mut frame[UDP..];
     datagram[6..8].fill(0);
     let checksum = super::finish(pseudo + checksum::sum(datagram));
     datagram[6..8].copy_from_slice(&checksum);
@@ -231,7 +236,10 @@ mod tests {
         let options = prop_oneof![3 => Just(0_usize), 1 => 1_usize..=10];
         let payload = proptest::collection::vec(any::<u8>(), 0..1400);
         let behind = proptest::collection::vec(any::<u8>(), 0..20);
-        (flow, payload, options, any::<[u8; 3]>(), checksum, behind).prop_map(
+        // As often as not what our own answers have.
+        let tos_flags_ttl = (prop_oneof![Just(0), any::<u8>()], any::<u8>(), prop_oneof![Just(ipv4::TTL), any::<u8>()])
+            .prop_map(|(tos, flags, ttl)| [tos, flags, ttl]);
+        (flow, payload, options, tos_flags_ttl, checksum, behind).prop_map(
             |(flow, payload, options, tos_flags_ttl, checksum, behind)| Asked {
                 flow,
                 payload,
