@@ -37,7 +37,7 @@ def judge(row, slices):
 
 
 def pick(key):
-    return max if key in ("fairness", "most_polls", "mb_per_s", "lines_per_s") else min
+    return max if key in ("fairness", "most_polls", "most_mpps", "mb_per_s", "lines_per_s") else min
 
 
 def bound(result):

@@ -16,6 +16,7 @@ mod rig;
 mod send;
 #[cfg(feature = "store")]
 mod spool;
+mod spread;
 mod wrappers;
 
 use std::{
@@ -45,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "loopback" => Box::new(receive::Receive::loopback(&rig, &arguments)?),
         "forward" => Box::new(receive::Free::loopback(&rig, &arguments)?),
         "echo" => Box::new(receive::Receive::echo(&rig, &arguments)?),
+        "spread" => Box::new(spread::Spread::new(&rig, &arguments)?),
         "send" => Box::new(send::Send::new(&rig, &arguments)?),
         "stream" => Box::new(send::Stream::new(&rig, &arguments)?),
         "latency" => Box::new(send::Latency::new(&rig, &arguments)?),

@@ -159,12 +159,17 @@ impl Receive<Recycle> {
 impl<P: PortIo> One<P> {
     fn new(queue: P, started: StartedPort, echoes: bool) -> Result<One<P>> {
         let port = Port::new(started.id(), rig::options(started.name()), vec![queue]);
-        let options = ClientOptions::new("bench").local(frames::US, frames::PORT).ring_frames(256);
-        let filter = RxFilter { local_ports: frames::PORT.into(), ..RxFilter::default() };
-        let hook = move |_: QueueId| Box::new(Count { echoes, bytes: 0 }) as Box<dyn RxHook>;
-        let client = port.setup_rx(options, filter, hook)?;
+        let client = listen(&port, echoes)?;
         Ok(One { client, port, started })
     }
+}
+
+/// The rx client of a port, with the hook [`Count`].
+pub fn listen<P: PortIo>(port: &Arc<Port<P>>, echoes: bool) -> Result<Netpoll<P>> {
+    let options = ClientOptions::new("bench").local(frames::US, frames::PORT).ring_frames(256);
+    let filter = RxFilter { local_ports: frames::PORT.into(), ..RxFilter::default() };
+    let hook = move |_: QueueId| Box::new(Count { echoes, bytes: 0 }) as Box<dyn RxHook>;
+    Ok(port.setup_rx(options, filter, hook)?)
 }
 
 impl<P: PortIo> Side for Receive<P> {

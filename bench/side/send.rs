@@ -172,12 +172,14 @@ fn feed(clients: &mut [Netpoll<DpdkQueue>], payload: &[u8], until: &AtomicBool) 
     }
 }
 
-/// From `send` to `tx_burst`, at a paced rate.
+/// From `send` to `tx_burst`, at `share=PERCENT` of the most that the client gets off frame by frame. The first slice finds
+/// that out.
 pub struct Latency {
     senders: Senders<Stamped>,
     ages_ns: Arc<Mutex<Histogram<u64>>>,
     epoch: Instant,
-    frames_per_s: u64,
+    percent: u64,
+    most_per_s: Option<u64>,
 }
 
 impl Latency {
@@ -186,8 +188,8 @@ impl Latency {
         let ages_ns = Arc::new(Mutex::new(rig::times()));
         let epoch = Instant::now();
         let queue = Stamped { queue, epoch, ages_ns: ages_ns.clone() };
-        let frames_per_s = arguments.number("rate", 100_000)? as u64;
-        Ok(Latency { senders: Senders::new(started, queue, arguments)?, ages_ns, epoch, frames_per_s })
+        let percent = arguments.number("share", 50)? as u64;
+        Ok(Latency { senders: Senders::new(started, queue, arguments)?, ages_ns, epoch, percent, most_per_s: None })
     }
 }
 
@@ -195,7 +197,9 @@ impl Side for Latency {
     fn run(&mut self, rig: &Rig, slice: Duration) -> Result<Report> {
         let sent = self.senders.sent();
         let (clients, mut payload) = (self.senders.clients.clone(), self.senders.payload.clone());
-        let (epoch, frames_per_s) = (self.epoch, self.frames_per_s);
+        let epoch = self.epoch;
+        // As fast as it can: each frame is due at once.
+        let frames_per_s = self.most_per_s.map_or(u64::MAX, |most| most * self.percent / 100);
         let feed = rig.eal.launch(OTHER, move || {
             let mut clients = clients.lock().expect("one job at a time");
             let start = epoch.elapsed();
@@ -216,11 +220,14 @@ impl Side for Latency {
             }
         })?;
         let wall = rig.poll(std::slice::from_ref(&self.senders.port), slice, move || rig::join(feed))?;
+        let frames = self.senders.sent() - sent;
+        let most_per_s = *self.most_per_s.get_or_insert((frames as f64 / slice.as_secs_f64()) as u64);
         let mut ages_ns = self.ages_ns.lock().expect("nobody panics with it");
-        let more = rig::percentiles(&ages_ns);
+        let mut more = rig::percentiles(&ages_ns);
         ages_ns.reset();
         drop(ages_ns);
-        Ok(Report { frames: self.senders.sent() - sent, wall, more })
+        more.push(("most_mpps", most_per_s as f64 / 1e6));
+        Ok(Report { frames, wall, more })
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
