@@ -50,6 +50,45 @@ fn a_sink_is_confined_unless_told_otherwise() {
     }
 }
 
+/// The scheduling policy of the thread called `name`, once it has rested a few times.
+fn policy(pid: u32, name: &str) -> Option<String> {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().find_map(|task| {
+        let read = |file: &str| fs::read_to_string(task.as_ref().unwrap().path().join(file)).ok();
+        let status = read("status").filter(|status| status.starts_with(&format!("Name:\t{name}\n")))?;
+        let rested: u32 =
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()?;
+        // Field 41 of stat; the third one follows the name.
+        (rested > 3).then(|| read("stat")?.rsplit_once(')')?.1.split_whitespace().nth(38).map(str::to_owned)).flatten()
+    })
+}
+
+/// A lcore that shares its CPU with the converter loses frames while it waits for it: SCHED_IDLE has it wait no more. But
+/// from there only who may comes back, and who may not does not go.
+#[test]
+fn decoding_runs_in_the_gaps_where_it_can_come_back() {
+    const TEST: &str = "decoding_runs_in_the_gaps_where_it_can_come_back";
+    if !is_root(TEST) {
+        return;
+    }
+    const OTHER: &str = "0";
+    const IDLE: &str = "5";
+    let dir = open_folder();
+    let plain = sink(&dir.path().join("plain"), &["--output", "parquet"]);
+    let user = sink(&dir.path().join("user"), &["--output", "parquet", "--user", NOBODY]);
+    let mut without = Command::new("setpriv");
+    let weak = sink(&dir.path().join("weak"), &["--output", "parquet"]);
+    without.args(["--bounding-set", "-sys_nice,-sys_resource"]).arg(weak.get_program()).args(weak.get_args());
+    for (mut command, expected) in [(plain, IDLE), (user, IDLE), (without, OTHER)] {
+        let mut running = Running::start(&mut command);
+        running.until("ready: ");
+        wait_until("the converter has rested", || policy(running.pid(), "netpoll-store").is_some());
+        assert_eq!(policy(running.pid(), "netpoll-store").as_deref(), Some(expected), "{command:?}");
+        assert_eq!(policy(running.pid(), "netpoll-writer").as_deref(), Some(OTHER), "{command:?}");
+        running.signal("TERM");
+        running.end().ends(0).balances();
+    }
+}
+
 #[test]
 fn a_generators_receiver_is_confined_and_still_writes_its_histogram() {
     let dir = open_folder();

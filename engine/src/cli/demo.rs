@@ -150,7 +150,7 @@ impl Demo {
         let options = [("demo0", 2), ("demo1", 1)];
         let options = options.map(|(name, host)| PortOptions::new(name).ip([10, 99, 0, host].into(), 24));
         let ports = engine.ring_pair(RING_FRAMES, &setup, options)?;
-        args.sandbox.apply(&engine, [dir.to_owned()], [])?;
+        args.sandbox.apply(&engine, [dir.to_owned()], [], args.parquet)?;
         let sink = Sink::open(config)?;
         let before = (sink.ledger(), lines::written(dir)?);
         let store = store.map(|config| Store::start(config, &before.0)).transpose()?;

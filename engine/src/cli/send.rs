@@ -110,7 +110,7 @@ pub(super) fn run(args: &SendArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
     let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
-    args.sandbox.apply(&engine, [], inputs.iter().filter_map(Input::path))?;
+    args.sandbox.apply(&engine, [], inputs.iter().filter_map(Input::path), false)?;
     let session = Session::new(engine);
 
     let mut senders = Vec::new();

@@ -118,7 +118,7 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
     let device = room::for_receiver(args.port.device(), args.port.queues);
     let port = port::attach(&engine, &device, &setup, options, &[])?;
-    args.sandbox.apply(&engine, [args.out.clone()], [])?;
+    args.sandbox.apply(&engine, [args.out.clone()], [], args.store.spools())?;
     let mut session = Session::new(engine);
     let filter = RxFilter {
         allow: Ipv4Prefix::set(&args.allow),

@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use netpoll::{
     config::Formats,
+    dpdk,
     sink::{
         SinkConfig, SinkLedger, Template, TextConfig, TextFormat,
         decode::{DecodeConfig, Listen, parse_listeners, show_listeners},
-        store::{Converter, ConverterThread, StoreConfig, StoreLimits},
+        store::{Converter, ConverterThread, Share, StoreConfig, StoreLimits},
     },
 };
 
@@ -109,11 +110,19 @@ fn bytes_or_none(text: &str) -> Result<u64, &'static str> {
 }
 
 impl StoreArgs {
+    fn any(&self, outputs: &[Output]) -> bool {
+        self.output.iter().any(|output| outputs.contains(output))
+    }
+
+    /// Whether there is to be a spool and a store.
+    pub(super) fn spools(&self) -> bool {
+        self.any(&[Output::Parquet, Output::Both])
+    }
+
     /// For a sink that writes to `dir`.
     pub(super) fn configs(&self, dir: &Path) -> anyhow::Result<(SinkConfig, Option<StoreConfig>)> {
-        let any = |outputs: &[Output]| self.output.iter().any(|output| outputs.contains(output));
-        let (texts, jsonl) = (any(&[Output::Text, Output::Both]), any(&[Output::Jsonl]));
-        let spools = any(&[Output::Parquet, Output::Both]);
+        let (texts, jsonl) = (self.any(&[Output::Text, Output::Both]), self.any(&[Output::Jsonl]));
+        let spools = self.spools();
         let wrong = |problem: &str| Err(Usage(problem.to_owned()).into());
         if texts && jsonl {
             return wrong("--output: text and jsonl, expected one of them: each is the text output");
@@ -200,7 +209,7 @@ impl Store {
         let converter = Converter::open(config)?;
         let decoded = total(&converter, "datagrams");
         let spooled = converter.spooled_datagrams()?;
-        Ok(Store { thread: ConverterThread::start(converter, POLL), decoded, spooled, stored: ledger.stored })
+        Ok(Store { thread: start(converter), decoded, spooled, stored: ledger.stored })
     }
 
     pub(super) fn set_limits(&self, config: &StoreConfig) {
@@ -230,6 +239,21 @@ impl Store {
         ledger.equal(&format!("{port}.store"), (&format!("{records} records"), records), (&right, rows));
         Ok(())
     }
+}
+
+/// In the gaps, where the thread can come back from there.
+fn start(converter: Converter) -> ConverterThread {
+    if !dpdk::may_leave_the_gaps() {
+        tracing::debug!(
+            "decoding runs as any other thread: neither CAP_SYS_NICE nor RLIMIT_NICE lets it come back from SCHED_IDLE"
+        );
+        return ConverterThread::start(converter, POLL);
+    }
+    ConverterThread::start_in_the_gaps(converter, POLL, |share| {
+        if let Err(error) = dpdk::run_in_the_gaps(share == Share::Gaps) {
+            tracing::warn!("decoding stays as urgent as it was: {error}");
+        }
+    })
 }
 
 fn total(converter: &Converter, name: &str) -> u64 {

@@ -48,7 +48,7 @@ pub use queue::DpdkQueue;
 pub use setup::PortSetup;
 pub use spread::Spreading;
 pub use started::{ClosedPort, PoolAccount, PortStats, StartedPort};
-pub use threads::{ThreadStep, on_every_thread};
+pub use threads::{ThreadStep, keep_the_way_out_of_the_gaps, may_leave_the_gaps, on_every_thread, run_in_the_gaps};
 pub(crate) use ticks::ticks;
 
 /// The version of the DPDK that is linked, such as `DPDK 22.11.11`.
