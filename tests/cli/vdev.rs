@@ -23,6 +23,24 @@ fn ports_shows_what_dpdk_sees() {
     assert!(run.stderr.is_empty(), "{run:#?}");
 }
 
+/// A NIC's way is its RSS, which net_null has; net_ring's other side has a ring for each queue.
+#[test]
+fn ports_says_who_spreads_over_queues() {
+    let args = ["--vdev", "net_null0", "--vdev", "net_ring0", "--", "--no-pci"];
+    let run = netpoll(&[&["ports"][..], &args].concat()).ends(0);
+    for words in [
+        "spread      by the device (RSS over IP addresses and UDP ports), over at most ",
+        "spread      by the device's other side, over at most ",
+    ] {
+        assert_eq!(run.stdout.matches(words).count(), 1, "{words}: {run:#?}");
+    }
+    let ports = netpoll(&[&["ports", "--log-format", "json"][..], &args].concat()).ends(0).json();
+    for (driver, spread) in [("net_null", "rss"), ("net_ring", "other_side")] {
+        let port = ports.iter().find(|port| port["driver"] == driver).expect(driver);
+        assert_eq!(port["spread"], spread, "{port}");
+    }
+}
+
 #[test]
 fn ports_without_a_port_says_how_to_get_one() {
     let run = netpoll(&["ports", "--", "--no-pci"]).ends(0);

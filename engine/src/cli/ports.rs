@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use clap::Args;
 use netpoll::{
     config::{Device, LogLevel},
-    dpdk::{self, Eal, PortInfo},
+    dpdk::{self, Eal, PortInfo, Spreading},
 };
 use serde_json::{Value, json};
 
 use super::{log::LogArgs, machine::MachineArgs, out::Out, port};
 
-/// Show the ports that DPDK sees: driver, MAC address, link, queues, offloads, NUMA node.
+/// Show the ports that DPDK sees: driver, MAC address, link, queues and who spreads over them, offloads, NUMA node.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   netpoll ports
@@ -66,11 +66,28 @@ fn describe(port: &PortInfo) -> String {
     line("link", format!("{}{speed}", if link.up { "up" } else { "down" }));
     line("mtu", format!("{mtu} bytes, at most {max_mtu}"));
     line("queues", format!("at most {} rx, {} tx", port.max_rx_queues, port.max_tx_queues));
+    line("spread", spread(port).1);
     line("numa node", if port.numa.0 < 0 { "none".into() } else { port.numa.to_string() });
     let list = |names: &[String]| if names.is_empty() { "none".into() } else { names.join(" ") };
     line("rx offloads", list(&port.rx_offloads));
     line("tx offloads", list(&port.tx_offloads));
     text
+}
+
+/// Who spreads frames over several queues (`--queues`): for programs, and for people.
+fn spread(port: &PortInfo) -> (&'static str, String) {
+    let by = port.spreading();
+    let name = match by {
+        Spreading::Rss => "rss",
+        Spreading::OtherSide => "other_side",
+        Spreading::One | Spreading::Software { .. } => "software",
+    };
+    let text = match by {
+        Spreading::Software { device_queues: 2.. } => "in software by source: the device has no RSS".into(),
+        Spreading::Software { .. } => "in software by source: the device has 1 queue".into(),
+        _ => format!("{by}, over at most {} queues", port.max_rx_queues.min(port.max_tx_queues)),
+    };
+    (name, text)
 }
 
 fn to_json(port: &PortInfo) -> Value {
@@ -86,6 +103,7 @@ fn to_json(port: &PortInfo) -> Value {
         "max_mtu": port.max_mtu,
         "max_rx_queues": port.max_rx_queues,
         "max_tx_queues": port.max_tx_queues,
+        "spread": spread(port).0,
         "numa": port.numa.0,
         "rx_offloads": port.rx_offloads,
         "tx_offloads": port.tx_offloads,

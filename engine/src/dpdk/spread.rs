@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::{
-    device::{self, Device},
+    device,
     error::{DpdkError, Result},
-    port::{self, Port},
+    port::{self, Port, PortInfo},
     queue::DpdkQueue,
     setup::{PortSetup, RSS},
     started::StartedPort,
@@ -37,9 +37,7 @@ impl Port {
             // Of none the set-up knows what to say.
             0 | 1 => return Ok(Spreading::One),
             queues if queues > most => None,
-            _ if port::is_kernel_backed(&self.device.driver) => Some(Spreading::OtherSide),
-            _ if info.flow_type_rss_offloads & RSS != 0 => Some(Spreading::Rss),
-            _ => has_a_way_to_each_queue(&self.device).then_some(Spreading::OtherSide),
+            _ => by_device(&self.device.driver, info.flow_type_rss_offloads),
         };
         let software = Spreading::Software { device_queues: most };
         match (setup.spread, by_device) {
@@ -86,10 +84,28 @@ impl Port {
     }
 }
 
+impl PortInfo {
+    /// How its queues, were there several, would get their frames.
+    pub fn spreading(&self) -> Spreading {
+        let most = self.max_rx_queues.min(self.max_tx_queues);
+        let by_device = if most > 1 { by_device(&self.driver, self.rss_offered) } else { None };
+        by_device.unwrap_or(Spreading::Software { device_queues: most })
+    }
+}
+
+/// How a device with several queues spreads over them, if it does.
+fn by_device(driver: &str, rss_offered: u64) -> Option<Spreading> {
+    match driver {
+        _ if port::is_kernel_backed(driver) => Some(Spreading::OtherSide),
+        _ if rss_offered & RSS != 0 => Some(Spreading::Rss),
+        _ => has_a_way_to_each_queue(driver).then_some(Spreading::OtherSide),
+    }
+}
+
 /// Whether frames come to each of the device's queues by another's doing. Of a NIC that is not known.
-fn has_a_way_to_each_queue(device: &Device) -> bool {
+fn has_a_way_to_each_queue(driver: &str) -> bool {
     const DRIVERS: [&str; 6] = ["virtio", "vhost", "memif", "pcap", "ring", "null"];
-    DRIVERS.iter().any(|driver| device.driver.contains(driver))
+    DRIVERS.iter().any(|name| driver.contains(name))
 }
 
 /// Follows "2 queues, spread ".
