@@ -80,6 +80,8 @@ void shim_free_one(struct rte_mbuf *frame)
 	}
 }
 
+/* Aligned: where the linker happened to put the first loop made 3 % of receiving. */
+__attribute__((aligned(64)))
 void shim_free_burst(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int count)
 {
 	unsigned int i;

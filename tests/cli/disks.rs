@@ -213,6 +213,16 @@ fn a_disk_that_is_filled_and_freed_under_a_running_sink() {
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert_eq!(ledger["bad.sink"]["drops"].as_object().unwrap().len(), 1, "for no other reason: {run:#?}");
     assert_eq!(ledger["bad.sink"]["drops"]["disk_full"], dropped, "{run:#?}");
+    // Small batches may have fitted in between: then it comes and goes, and is told of every 10 s at most.
+    let [begins, ends] = told(&run);
+    assert!(!begins.is_empty() && !ends.is_empty(), "{run:#?}");
+    assert!(begins[0].contains("No space left on device") && begins[0].contains("free some space"), "{}", begins[0]);
+}
+
+/// What was said of the bad disk: of its failing, and of its working again.
+fn told(run: &Run) -> [Vec<&str>; 2] {
+    let lines = |words: &str| run.stderr.lines().filter(|line| line.contains(words)).collect();
+    [lines("netpoll.log is not written: "), lines(" works again after ")]
 }
 
 /// ext4 as it is after an error: read-only under whoever has files open.
@@ -232,6 +242,9 @@ fn a_disk_that_turns_read_only_under_a_running_sink() {
     let (run, ledger) = ports.end(&disk.path());
     assert_eq!((&ledger["bad.sink"]["stored"], &ledger["bad.sink"]["drops"]["read_only"]), (&100.into(), &200.into()));
     assert_eq!(run.code, Some(0), "{run:#?}");
+    let [begins, ends] = told(&run);
+    assert_eq!((begins.len(), ends.len()), (1, 0), "once, however long it lasts: {run:#?}");
+    assert!(begins[0].contains("Read-only file system") && begins[0].contains("remount,rw"), "{}", begins[0]);
 }
 
 /// Every write waits, for seconds: nothing is lost, and nobody else waits.

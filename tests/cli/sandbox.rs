@@ -84,8 +84,10 @@ fn decoding_runs_in_the_gaps_where_it_can_come_back() {
         wait_until("the converter has rested", || policy(running.pid(), "netpoll-store").is_some());
         assert_eq!(policy(running.pid(), "netpoll-store").as_deref(), Some(expected), "{command:?}");
         assert_eq!(policy(running.pid(), "netpoll-writer").as_deref(), Some(OTHER), "{command:?}");
+        // Somebody waits for its end then: it comes back, or says that it could not.
         running.signal("TERM");
-        running.end().ends(0).balances();
+        let run = running.end().ends(0).balances();
+        assert!(!run.stderr.contains("as urgent as it was"), "{run:#?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Both clocks, read together.
 //!
-//! A poll loop has a [`Clock`]: it counts the CPU's own ticks on from the system's clocks, at which it looks again every
+//! A poll context has a [`Clock`]: it counts the CPU's own ticks on from the system's clocks, at which it looks again every
 //! millisecond. (12 ns a read instead of 25: 6 % of filtering a burst of 32 datagrams of 64 B.) Everybody else asks [`now`].
 
 use std::{
@@ -24,7 +24,7 @@ pub(crate) fn now() -> Now {
     Now { mono_ns: START.elapsed().as_nanos() as u64 + 1_000_000_000, real_ns }
 }
 
-/// The clocks of one thread.
+/// The clocks of one context, behind its gate.
 #[derive(Debug)]
 pub(crate) struct Clock {
     at: Look,

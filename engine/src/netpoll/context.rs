@@ -6,7 +6,6 @@ use super::{
     SetupError,
     dirty::DirtyMap,
     gate::{CONTROL, Entered, Gate},
-    hook::Now,
     mailbox::Mailbox,
     poll::{Budget, PollState},
 };
@@ -78,12 +77,12 @@ impl<P: PortIo> PollContext<P> {
     /// One poll as `lcore`: changes, then one bounded burst of receive, answers, hook and send. The work done in
     /// frames; `None` where someone is inside already (the caller itself, perhaps) or the context is closed.
     #[inline]
-    pub(crate) fn poll(&self, lcore: LcoreId, now: Now, budget: Budget, make_room: bool) -> Option<usize> {
+    pub(crate) fn poll(&self, lcore: LcoreId, budget: Budget, make_room: bool) -> Option<usize> {
         let mut entered = self.gate.try_enter(lcore).ok()?;
         self.apply_news(&mut entered);
         let state = entered.as_mut()?;
         let _inside = Inside::enter(make_room.then_some(&self.making_room));
-        Some(state.poll(now, budget, make_room))
+        Some(state.poll(budget, make_room))
     }
 
     /// Runs `change` on the state, on whatever thread is next inside the gate, and returns its answer once that was

@@ -124,12 +124,12 @@ impl<P: PortIo> NetpollInfo<P> {
 
     /// Polls `queue` once as `lcore`; see [`Netpoll::poll`].
     pub(crate) fn poll(&self, queue: usize, lcore: LcoreId, budget: usize) -> Option<usize> {
-        self.contexts[queue].poll(lcore, super::clock::now(), Budget::one_burst(budget), false)
+        self.contexts[queue].poll(lcore, Budget::one_burst(budget), false)
     }
 
     /// The same, only to make room for sending.
     pub(crate) fn make_room(&self, queue: usize, lcore: LcoreId, budget: usize) -> Option<usize> {
-        self.contexts[queue].poll(lcore, super::clock::now(), Budget::one_burst(budget), true)
+        self.contexts[queue].poll(lcore, Budget::one_burst(budget), true)
     }
 
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {

@@ -28,6 +28,7 @@ use arrayvec::ArrayVec;
 use super::{
     arp::{Neighbours, Resolution},
     client::{ClientShared, HookSender},
+    clock::Clock,
     context::MAX_CLIENTS,
     dirty::DirtyMap,
     filter::{ArpMeta, EchoMeta, Filter, FilterRules, UdpMeta, Verdict},
@@ -85,6 +86,7 @@ pub(crate) struct PollState<P: PortIo> {
     owed: Vec<usize>,
     neighbours: Arc<Neighbours>,
     answers: TokenBucket,
+    clock: Clock,
     link_checked_ns: u64,
     stage: TxStage<P::Buf>,
     /// Frames of the burst under way: as received, those for the hook, those done with.
@@ -193,6 +195,7 @@ impl<P: PortIo> PollState<P> {
             owed: Vec::new(),
             neighbours: neighbours.clone(),
             answers: TokenBucket::new(options.answers_per_second.div_ceil(queues)),
+            clock: Clock::new(),
             link_checked_ns: 0,
             stage: TxStage::new(),
             rx,
@@ -205,7 +208,8 @@ impl<P: PortIo> PollState<P> {
 
     /// One poll; the frames it moved.
     #[inline]
-    pub(crate) fn poll(&mut self, now: Now, budget: Budget, make_room: bool) -> usize {
+    pub(crate) fn poll(&mut self, budget: Budget, make_room: bool) -> usize {
+        let now = self.clock.now();
         self.check_link(now.mono_ns);
         let mut work = 0;
         for _ in 0..budget.bursts {

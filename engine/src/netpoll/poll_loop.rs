@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    clock::Clock,
     idle::{IdlePolicy, Idler},
     info::NetpollInfo,
     mailbox::{Mailbox, Ticket},
@@ -30,7 +29,6 @@ pub struct PollLoop<P: PortIo = super::DefaultIo> {
     queues: Vec<Polled<P>>,
     idle: IdlePolicy,
     burst: usize,
-    clock: Clock,
     shared: Arc<LoopShared<P>>,
 }
 
@@ -63,13 +61,7 @@ impl<P: PortIo> PollLoop<P> {
     pub fn new(idle: IdlePolicy, burst: usize) -> Self {
         let shared =
             LoopShared { stop: AtomicBool::new(false), running: AtomicBool::new(false), mailbox: Mailbox::new() };
-        Self {
-            queues: Vec::new(),
-            idle,
-            burst: burst.clamp(1, MAX_BURST),
-            clock: Clock::new(),
-            shared: Arc::new(shared),
-        }
+        Self { queues: Vec::new(), idle, burst: burst.clamp(1, MAX_BURST), shared: Arc::new(shared) }
     }
 
     /// Polls this queue too.
@@ -117,7 +109,7 @@ impl<P: PortIo> PollLoop<P> {
                 polled.info = info;
             }
             if let Some(info) = &polled.info {
-                work += info.contexts[polled.queue].poll(lcore, self.clock.now(), budget, false).unwrap_or(0);
+                work += info.contexts[polled.queue].poll(lcore, budget, false).unwrap_or(0);
             }
         }
         work

@@ -14,6 +14,7 @@
 mod names;
 mod roll;
 mod setup;
+mod trouble;
 
 use std::{
     collections::VecDeque,
@@ -30,6 +31,8 @@ use super::{
 };
 
 pub(super) use names::{Names, is_rolled, rolled_name_at};
+use trouble::Trouble;
+
 pub(super) use setup::{Bookkeeper, Fault, LogLimits, LogSetup, Resume, TidyLimits};
 
 /// How long to leave alone what failed beside the rows' way.
@@ -78,6 +81,10 @@ pub(super) struct Log {
     housekeeping_after: Instant,
     total_bytes: u64,
     total_known: Option<Instant>,
+    write_trouble: Trouble,
+    sync_trouble: Trouble,
+    /// The system's word on the last write that failed.
+    last_error: Option<io::Error>,
 }
 
 impl Log {
@@ -104,6 +111,9 @@ impl Log {
             housekeeping_after: now,
             total_bytes: 0,
             total_known: None,
+            write_trouble: Trouble::default(),
+            sync_trouble: Trouble::default(),
+            last_error: None,
             setup,
         };
         // On a full disk it starts all the same, and goes on when there is room.
@@ -159,8 +169,18 @@ impl Log {
         &self.setup.counters
     }
 
-    /// Counts `rows` as dropped because of `fault`.
-    pub(super) fn count_drop(&self, fault: Fault, rows: u64) {
+    /// Counts `rows` as dropped because of `fault`, and tells when that begins.
+    pub(super) fn count_drop(&mut self, fault: Fault, rows: u64) {
+        let file = self.setup.names.active(self.active.as_ref().map_or(self.next_number, |active| active.number));
+        let error = self.last_error.take().map_or_else(String::new, |error| format!(": {error}"));
+        let (name, advice) = (fault.name(), fault.advice());
+        let what = format_args!(
+            "{} is not written{error}. Lines are dropped, and counted as {name}, until it is again; {advice}",
+            file.display()
+        );
+        if let Some(words) = self.write_trouble.costs(rows, Instant::now(), what) {
+            tracing::error!("{words}");
+        }
         let counters = self.counters();
         let counter = match fault {
             Fault::DiskFull => &counters.disk_full,
@@ -174,10 +194,25 @@ impl Log {
 
     /// Appends `rows` rows in `bytes`: all of it, or nothing.
     pub(super) fn append(&mut self, bytes: &mut [IoSlice<'_>], rows: u64, now: Instant) -> Result<(), Fault> {
+        self.try_append(bytes, rows, now)?;
+        if let Some(words) = self.write_trouble.is_over(now) {
+            tracing::info!("writing {} {words}", self.setup.names.dir().display());
+        }
+        Ok(())
+    }
+
+    /// What a failure is to the ledger. The system's word on it is kept.
+    fn fault(&mut self, error: io::Error) -> Fault {
+        let fault = Fault::of(&error);
+        self.last_error = Some(error);
+        fault
+    }
+
+    fn try_append(&mut self, bytes: &mut [IoSlice<'_>], rows: u64, now: Instant) -> Result<(), Fault> {
         let len: u64 = bytes.iter().map(|slice| slice.len() as u64).sum();
         self.check_room(len, now)?;
         if self.active.is_none() {
-            self.open_first().map_err(|error| Fault::of(&error))?;
+            self.open_first().map_err(|error| self.fault(error))?;
         }
         self.roll_if_due(len, now);
         // Rows from before the policy was changed to this are synced first: what is stored is a prefix.
@@ -191,7 +226,7 @@ impl Log {
         if let Err(error) = written {
             // Where even this fails, it is tried again before the next write.
             let _ = clean_tail(active);
-            return Err(Fault::of(&error));
+            return Err(self.fault(error));
         }
         active.dirty = false;
         active.len += len;
@@ -213,7 +248,10 @@ impl Log {
 
     fn check_room(&mut self, len: u64, now: Instant) -> Result<(), Fault> {
         let limits = &self.setup.limits;
-        let free = self.setup.disk.free_bytes(self.setup.names.dir()).map_err(|error| Fault::of(&error))?;
+        let free = match self.setup.disk.free_bytes(self.setup.names.dir()) {
+            Ok(free) => free,
+            Err(error) => return Err(self.fault(error)),
+        };
         // Without a reserve the disk itself says when it is full.
         if limits.min_free_bytes > 0 && free < limits.min_free_bytes.saturating_add(len) {
             return Err(Fault::DiskReserve);
@@ -221,7 +259,7 @@ impl Log {
         let Some(max_bytes) = limits.max_bytes else { return Ok(()) };
         // Others remove files; looking once a second is enough.
         if self.total_known.is_none_or(|known| now.duration_since(known) >= Duration::from_secs(1)) {
-            self.total_bytes = self.files_bytes().map_err(|error| Fault::of(&error))?;
+            self.total_bytes = self.files_bytes().map_err(|error| self.fault(error))?;
             self.total_known = Some(now);
         }
         if self.total_bytes + len > max_bytes { Err(Fault::SizeLimit) } else { Ok(()) }
@@ -315,12 +353,24 @@ impl Log {
                 let stored = rows - file.synced_rows;
                 (file.synced_len, file.synced_rows) = (len, rows);
                 counters.syncs.add(1);
+                if let Some(words) = self.sync_trouble.is_over(Instant::now()) {
+                    tracing::info!("syncing {} {words}", self.setup.names.dir().display());
+                }
                 counters.stored.add(stored);
                 counters.unsynced_rows.add(stored.wrapping_neg());
                 self.checkpoint = Checkpoint { file: id, rows, ..self.checkpoint };
             }
-            Err(_) => {
+            Err(error) => {
                 let lost = file.rows - file.synced_rows;
+                let path = self.setup.names.active(file.number);
+                let what = format_args!(
+                    "{} could not be synced: {error}. What had been written since the last time is dropped, and counted as \
+                     sync_error; `dmesg` may say more",
+                    path.display()
+                );
+                if let Some(words) = self.sync_trouble.costs(lost, Instant::now(), what) {
+                    tracing::error!("{words}");
+                }
                 (file.len, file.rows, file.dirty) = (file.synced_len, file.synced_rows, true);
                 let _ = clean_tail(file);
                 counters.sync_error.add(lost);

@@ -82,6 +82,17 @@ impl Fault {
         }
     }
 
+    /// What is to be done about it.
+    pub(in crate::sink) fn advice(self) -> &'static str {
+        match self {
+            Fault::DiskFull => "free some space there",
+            Fault::DiskReserve => "free some space there, or have less of it left free (min_free_bytes)",
+            Fault::SizeLimit => "what it holds is as much as it may: see why nobody takes it away, or allow more",
+            Fault::ReadOnly => "`dmesg` says why it became so; once that is mended, `mount -o remount,rw`",
+            Fault::WriteError => "`dmesg` may say more",
+        }
+    }
+
     pub(in crate::sink) fn of(error: &io::Error) -> Fault {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::DiskFull,
