@@ -74,7 +74,7 @@ impl<P: PortIo> PollContext<P> {
         }
     }
 
-    /// One poll as `lcore`: changes, then one bounded burst of receive, answers, hook and send. The work done in
+    /// One poll as `lcore`: changes, then receive, answers, hook and send within `budget`. The work done in
     /// frames; `None` where someone is inside already (the caller itself, perhaps) or the context is closed.
     #[inline]
     pub(crate) fn poll(&self, lcore: LcoreId, budget: Budget, make_room: bool) -> Option<usize> {
@@ -103,7 +103,7 @@ impl<P: PortIo> PollContext<P> {
                 self.apply_news(&mut entered);
                 continue;
             }
-            // The poller is inside, and applies the change at its next burst at the latest.
+            // The poller is inside, and applies the change at its next poll at the latest.
             sync::wait(rounds);
             rounds = rounds.saturating_add(1);
         }
