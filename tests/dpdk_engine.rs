@@ -16,7 +16,7 @@ use std::{
 };
 
 use netpoll::{
-    QueueId,
+    LcoreId, QueueId,
     dpdk::{EalConfig, Memory, PortSetup},
     engine::{Engine, EngineConfig, EngineError},
     netpoll::{
@@ -33,7 +33,7 @@ fn engine() -> &'static Engine {
     ENGINE.get_or_init(|| {
         let eal = EalConfig { memory: Memory::NoHuge { megabytes: 1024 }, ..EalConfig::default() };
         let idle = IdlePolicy::Sleep { max: Duration::from_micros(200) };
-        Engine::start(EngineConfig { eal, idle, burst: 32 }).unwrap()
+        Engine::start(EngineConfig { eal, idle, burst: 32, ..EngineConfig::default() }).unwrap()
     })
 }
 
@@ -316,6 +316,39 @@ fn write_pcap<'a>(mut file: impl Write, frames: impl Iterator<Item = &'a [u8]>) 
         }
         file.write_all(frame).unwrap();
     }
+}
+
+/// The scheduling policy of an lcore's thread: field 41 of its stat, where the third one follows the name.
+fn policy(lcore: LcoreId) -> Option<i32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.join("stat")).ok());
+    let stat = stats.into_iter().find(|stat| stat.contains(&format!("(poll-{lcore})")))?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(38)?.parse().ok()
+}
+
+#[test]
+fn a_loop_goes_before_others_while_it_sleeps_and_not_when_it_has_work_all_the_time() {
+    if !engine().is_real_time() {
+        println!("SKIPPED a_loop_goes_before_others_...: needs CAP_SYS_NICE or RLIMIT_RTPRIO");
+        return;
+    }
+    const SCHED_OTHER: i32 = 0;
+    const SCHED_RR: i32 = 2;
+    let lcore = engine().lcores()[0];
+    let attach = |device: &str| {
+        let options = PortOptions::new(device).ip([10, 99, 3, 1].into(), 24);
+        engine().attach(device, &PortSetup::default(), options, &[lcore]).unwrap()
+    };
+    let quiet = attach("net_null_quiet,no-rx=1");
+    wait_for("a loop that sleeps to be urgent", || policy(lcore) == Some(SCHED_RR));
+    // Frames without end, as soon as somebody is there.
+    let flood = attach("net_null_flood");
+    let client = flood.setup(ClientOptions::new("guest").remote(PEER_IP, 514)).unwrap();
+    wait_for("a loop that never sleeps to be ordinary", || policy(lcore) == Some(SCHED_OTHER));
+    client.cleanup().unwrap();
+    detach([flood]);
+    wait_for("it to be urgent again", || policy(lcore) == Some(SCHED_RR));
+    detach([quiet]);
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl Generator {
 fn engine() -> (Engine, [Arc<Port>; 2]) {
     let eal = EalConfig { memory: Memory::NoHuge { megabytes: 256 }, ..EalConfig::default() };
     let idle = IdlePolicy::Sleep { max: Duration::from_micros(200) };
-    let engine = Engine::start(EngineConfig { eal, idle, burst: 32 }).unwrap();
+    let engine = Engine::start(EngineConfig { eal, idle, burst: 32, ..EngineConfig::default() }).unwrap();
     let lcore = *engine.lcores().last().unwrap();
     let mbufs = 2 * RING_FRAMES + 2 * WINDOW as usize;
     let setup =

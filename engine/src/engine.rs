@@ -37,15 +37,18 @@ pub struct EngineConfig {
     pub eal: EalConfig,
     /// What an idle poll loop does.
     pub idle: IdlePolicy,
+    /// Whether a poll loop that sleeps when idle is a real-time thread, where the process may have such: on a CPU that it shares it runs
+    /// at once when it wakes up. One that has not slept for 20 ms is ordinary until it sleeps again.
+    pub real_time: bool,
     /// Frames a poll, 1 to [`MAX_BURST`].
     pub burst: usize,
 }
 
 impl Default for EngineConfig {
-    /// Hugepages where there are any, all lcores of the cpuset, sleeping when idle, bursts of 32.
+    /// Hugepages where there are any, all lcores of the cpuset, sleeping when idle, real-time, bursts of 32.
     fn default() -> Self {
         let eal = EalConfig { memory: dpdk::Memory::detect(), ..EalConfig::default() };
-        Self { eal, idle: IdlePolicy::default(), burst: MAX_BURST / 2 }
+        Self { eal, idle: IdlePolicy::default(), real_time: true, burst: MAX_BURST / 2 }
     }
 }
 
@@ -96,6 +99,7 @@ pub enum EngineError {
 pub struct Engine {
     eal: Arc<Eal>,
     idle: IdlePolicy,
+    real_time: bool,
     burst: usize,
     state: Mutex<State>,
 }
@@ -126,8 +130,22 @@ struct Running {
 impl Engine {
     /// Starts EAL. Poll loops start with the first queue that an lcore is given.
     pub fn start(config: EngineConfig) -> Result<Engine, EngineError> {
-        let eal = Eal::init(config.eal)?;
-        Ok(Engine { eal, idle: config.idle, burst: config.burst, state: Mutex::default() })
+        let EngineConfig { eal, idle, real_time, burst } = config;
+        let eal = Eal::init(eal)?;
+        let wanted = real_time && matches!(idle, IdlePolicy::Sleep { .. });
+        let real_time = wanted && dpdk::may_be_real_time();
+        if wanted && !real_time {
+            tracing::info!(
+                "poll loops are ordinary threads: on a CPU that they share with others, frames may wait for some ms. Real-time ones \
+                 take CAP_SYS_NICE, or RLIMIT_RTPRIO 1 (`--ulimit rtprio=1` in Docker, `LimitRTPRIO=1` in systemd)"
+            );
+        }
+        Ok(Engine { eal, idle, real_time, burst, state: Mutex::default() })
+    }
+
+    /// Whether its poll loops become real-time threads while it runs, and so need the right to.
+    pub fn is_real_time(&self) -> bool {
+        self.real_time
     }
 
     /// EAL.
@@ -317,6 +335,15 @@ impl State {
             return Ok(());
         }
         let mut poll_loop = PollLoop::new(engine.idle, engine.burst);
+        if engine.real_time {
+            poll_loop.real_time_by(|real_time| {
+                let done = dpdk::set_real_time(real_time);
+                if let Err(error) = &done {
+                    tracing::warn!("a poll loop stays as urgent as it is: {error}");
+                }
+                done.is_ok()
+            });
+        }
         poll_loop.add(port, queue);
         let handle = poll_loop.handle();
         let job = engine.eal.launch(lcore, move || poll_loop.run())?;

@@ -50,44 +50,55 @@ fn a_sink_is_confined_unless_told_otherwise() {
     }
 }
 
-/// The scheduling policy of the thread called `name`, once it has rested a few times.
-fn policy(pid: u32, name: &str) -> Option<String> {
+/// The scheduling policy of the thread whose name is so.
+fn policy(pid: u32, is_it: impl Fn(&str) -> bool) -> Option<String> {
     fs::read_dir(format!("/proc/{pid}/task")).unwrap().find_map(|task| {
         let read = |file: &str| fs::read_to_string(task.as_ref().unwrap().path().join(file)).ok();
-        let status = read("status").filter(|status| status.starts_with(&format!("Name:\t{name}\n")))?;
-        let rested: u32 =
-            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()?;
+        if !is_it(read("comm")?.trim()) {
+            return None;
+        }
         // Field 41 of stat; the third one follows the name.
-        (rested > 3).then(|| read("stat")?.rsplit_once(')')?.1.split_whitespace().nth(38).map(str::to_owned)).flatten()
+        read("stat")?.rsplit_once(')')?.1.split_whitespace().nth(38).map(str::to_owned)
     })
 }
 
-/// A lcore that shares its CPU with the converter loses frames while it waits for it: SCHED_IDLE has it wait no more. But
-/// from there only who may comes back, and who may not does not go.
+/// An lcore that shares its CPU loses frames while it waits for others; as a real-time thread it does not wait.
 #[test]
-fn decoding_runs_in_the_gaps_where_it_can_come_back() {
-    const TEST: &str = "decoding_runs_in_the_gaps_where_it_can_come_back";
+fn lcores_that_sleep_are_real_time_threads_where_they_may() {
+    const TEST: &str = "lcores_that_sleep_are_real_time_threads_where_they_may";
     if !is_root(TEST) {
         return;
     }
     const OTHER: &str = "0";
-    const IDLE: &str = "5";
+    const ROUND_ROBIN: &str = "2";
     let dir = open_folder();
-    let plain = sink(&dir.path().join("plain"), &["--output", "parquet"]);
-    let user = sink(&dir.path().join("user"), &["--output", "parquet", "--user", NOBODY]);
-    let mut without = Command::new("setpriv");
-    let weak = sink(&dir.path().join("weak"), &["--output", "parquet"]);
-    without.args(["--bounding-set", "-sys_nice,-sys_resource"]).arg(weak.get_program()).args(weak.get_args());
-    for (mut command, expected) in [(plain, IDLE), (user, IDLE), (without, OTHER)] {
+    let with = |name: &str, arguments: &[&str]| sink(&dir.path().join(name), arguments);
+    let by = |program: &str, arguments: &[&str], sink: &Command| {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(sink.get_program()).args(sink.get_args());
+        command
+    };
+    let none = ["--bounding-set", "-sys_nice,-sys_resource"];
+    for (mut command, expected, told) in [
+        (with("plain", &[]), ROUND_ROBIN, false),
+        (with("user", &["--user", NOBODY]), ROUND_ROBIN, false),
+        (by("setpriv", &none, &with("weak", &[])), OTHER, true),
+        (with("told", &["--no-real-time"]), OTHER, false),
+        (with("busy", &["--idle", "busy"]), OTHER, false),
+        // Somebody has chosen already.
+        (by("chrt", &["--batch", "0"], &with("chosen", &[])), "3", true),
+    ] {
         let mut running = Running::start(&mut command);
         running.until("ready: ");
-        wait_until("the converter has rested", || policy(running.pid(), "netpoll-store").is_some());
-        assert_eq!(policy(running.pid(), "netpoll-store").as_deref(), Some(expected), "{command:?}");
-        assert_eq!(policy(running.pid(), "netpoll-writer").as_deref(), Some(OTHER), "{command:?}");
-        // Somebody waits for its end then: it comes back, or says that it could not.
+        let lcore = || policy(running.pid(), |name| name.starts_with("poll-"));
+        wait_until("the lcore has slept, if it does", || lcore().is_some_and(|policy| policy == expected));
+        assert_eq!(
+            policy(running.pid(), |name| name == "netpoll-writer").as_deref(),
+            Some(if expected == "3" { "3" } else { OTHER })
+        );
         running.signal("TERM");
         let run = running.end().ends(0).balances();
-        assert!(!run.stderr.contains("as urgent as it was"), "{run:#?}");
+        assert_eq!(run.stderr.contains("poll loops are ordinary threads"), told, "{run:#?}");
     }
 }
 
@@ -115,7 +126,7 @@ fn a_config_says_who_it_becomes_and_can_be_read_again() {
     let dir = open_folder();
     let (file, out) = (dir.path().join("netpoll.toml"), dir.path().join("out"));
     let text = format!(
-        "[eal]\nmemory = \"no-huge\"\n[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n[[sink]]\nlisten = \"514\"\nout = {out:?}\n\
+        "[eal]\nmemory = \"no-huge\"\n[engine]\nreal_time = false\n[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n[[sink]]\nlisten = \"514\"\nout = {out:?}\n\
          [security]\nuser = \"{NOBODY}:{NOBODY}\"\n"
     );
     fs::write(&file, &text).unwrap();
@@ -155,7 +166,7 @@ fn folders_of_others() {
     fs::create_dir(&out).unwrap();
     chown(&out, Some(65534), None).unwrap();
     fs::set_permissions(&out, fs::Permissions::from_mode(0o700)).unwrap();
-    let mut running = Running::start(&mut sink(&out, &[]));
+    let mut running = Running::start(&mut sink(&out, &["--no-real-time"]));
     running.until("ready: ");
     assert!(threads(running.pid(), "CapEff:").iter().all(|set| set.trim_start_matches('0') == "2"));
     running.signal("TERM");

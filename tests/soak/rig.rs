@@ -100,7 +100,7 @@ impl Rig {
         let memory = Memory::NoHuge { megabytes: 512 };
         let eal = EalConfig { memory, extra_args: vec!["--no-pci".into()], ..EalConfig::default() };
         let idle = IdlePolicy::Sleep { max: Duration::from_micros(500) };
-        let engine = Engine::start(EngineConfig { eal, idle, burst: 32 }).unwrap();
+        let engine = Engine::start(EngineConfig { eal, idle, burst: 32, ..EngineConfig::default() }).unwrap();
         let options = [("a", 1), ("b", 2)].map(|(name, host)| PortOptions::new(name).ip([10, 99, 0, host].into(), 24));
         let [a, b] = engine.ring_pair(4096, &setup(), options).unwrap();
         let (s, other) = dpdk::Port::ring_pair(engine.eal(), ["s", "stranger"], 1, 2048).unwrap();

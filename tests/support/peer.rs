@@ -113,8 +113,14 @@ impl Sink {
 }
 
 impl Sink {
-    /// Every thread is restricted: it has these capabilities, this user, a filter, and gains no privileges.
-    pub fn is_confined(&self, uid: u32, capabilities: u64) {
+    /// Every thread is restricted: it has these capabilities, this user, a filter, and gains no privileges. Poll loops may become
+    /// real-time threads: by a limit, or where that cannot be raised by CAP_SYS_NICE.
+    pub fn is_confined(&self, uid: u32, mut capabilities: u64) {
+        const SYS_NICE: u64 = 1 << 23;
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        if limits.lines().any(|line| line.starts_with("Max realtime priority     0 ")) {
+            capabilities |= SYS_NICE;
+        }
         let mut threads = 0;
         for entry in fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap() {
             // A thread may have ended since.

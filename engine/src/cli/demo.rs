@@ -146,11 +146,11 @@ impl Demo {
         let frames = usize::from(args.clients) * args.ring_frames() + RING_FRAMES as usize;
         let setup = port::setup(1, frames);
         let eal = args.machine.own_eal(2, 2 * port::megabytes(&setup));
-        let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
+        let engine = Engine::start(args.machine.engine(eal, &args.idle))?;
         let options = [("demo0", 2), ("demo1", 1)];
         let options = options.map(|(name, host)| PortOptions::new(name).ip([10, 99, 0, host].into(), 24));
         let ports = engine.ring_pair(RING_FRAMES, &setup, options)?;
-        args.sandbox.apply(&engine, [dir.to_owned()], [], args.parquet)?;
+        args.sandbox.apply(&engine, [dir.to_owned()], [])?;
         let sink = Sink::open(config)?;
         let before = (sink.ledger(), lines::written(dir)?);
         let store = store.map(|config| Store::start(config, &before.0)).transpose()?;

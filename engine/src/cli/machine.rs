@@ -41,7 +41,11 @@ pub(super) struct IdleArgs {
     /// (5 % of a core), 0.1 and 0.3 ms with `sleep:200` (7 %), 0.08 and 0.13 ms with `sleep:50` (13 %), 0.02 ms with `pause`
     /// and `busy`.
     #[arg(long, value_name = "POLICY", value_parser = idle, default_value = "sleep")]
-    pub(super) idle: IdlePolicy,
+    idle: IdlePolicy,
+    /// A poll loop that sleeps stays an ordinary thread. Without this it is a real-time one (SCHED_RR) where it may be and has slept
+    /// in the last 20 ms: on a CPU that it shares no frame waits for others then.
+    #[arg(long)]
+    no_real_time: bool,
 }
 
 /// A list of lcores, ascending, none twice, not empty.
@@ -113,8 +117,8 @@ impl MachineArgs {
     }
 
     /// The engine on that EAL.
-    pub(super) fn engine(&self, eal: EalConfig, idle: IdlePolicy) -> EngineConfig {
-        EngineConfig { eal, idle, ..EngineConfig::default() }
+    pub(super) fn engine(&self, eal: EalConfig, idle: &IdleArgs) -> EngineConfig {
+        EngineConfig { eal, idle: idle.idle, real_time: !idle.no_real_time, ..EngineConfig::default() }
     }
 }
 

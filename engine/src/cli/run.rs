@@ -73,7 +73,7 @@ pub(super) fn run(args: &RunArgs, log: &LogArgs, out: &mut Out) -> anyhow::Resul
     // An editor puts a new file in its place.
     let file = args.config.canonicalize().unwrap_or_else(|_| args.config.clone());
     let readable = plan.clients.iter().filter_map(|client| client.input.path()).chain(file.parent().map(Into::into));
-    args.sandbox.over(&plan.security).apply(&engine, folders, readable, plan.sinks.iter().any(spools))?;
+    args.sandbox.over(&plan.security).apply(&engine, folders, readable)?;
     let mut session = Session::new(engine);
     for sink in &plan.sinks {
         let (port, listen) = (&ports[sink.port], sink.listen.to_string());
@@ -137,8 +137,9 @@ fn engine_config(plan: &Plan, typed: &[String]) -> EngineConfig {
         idle: match plan.engine.idle {
             Idle::Busy => IdlePolicy::Busy,
             Idle::Pause => IdlePolicy::Pause,
-            Idle::Sleep { max_us } => IdlePolicy::Sleep { max: Duration::from_micros(max_us.into()) },
+            Idle::Sleep { max_us, .. } => IdlePolicy::Sleep { max: Duration::from_micros(max_us.into()) },
         },
+        real_time: matches!(plan.engine.idle, Idle::Sleep { real_time: true, .. }),
         burst: plan.engine.burst_frames.into(),
     }
 }

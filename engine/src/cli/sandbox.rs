@@ -35,18 +35,16 @@ impl SandboxArgs {
         }
     }
 
-    /// Gives up what is not needed from here on: the engine's ports run, and files are opened after this. `decodes`: there is
-    /// a store, whose thread runs in the gaps of others.
+    /// Gives up what is not needed from here on: the engine's ports run, and files are opened after this.
     pub(super) fn apply(
         &self,
         engine: &Engine,
         writable: impl IntoIterator<Item = PathBuf>,
         readable: impl IntoIterator<Item = PathBuf>,
-        decodes: bool,
     ) -> anyhow::Result<()> {
         let find = |name: &UserName| User::find(&name.user, name.group.as_deref());
         let user = self.user.as_ref().map(find).transpose()?;
-        let mut sandbox = Sandbox::new().user(user).open(self.no_sandbox).in_the_gaps(decodes);
+        let mut sandbox = Sandbox::new().user(user).open(self.no_sandbox).real_time(engine.is_real_time());
         for port in engine.ports() {
             if let Some((info, _)) = engine.device(&port) {
                 sandbox = sandbox.port(&info);

@@ -108,9 +108,9 @@ pub(super) fn run(args: &SendArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let clients = checked.len() * usize::from(args.clients);
     let setup = args.port.setup(clients * RING_FRAMES);
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
-    let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
+    let engine = Engine::start(args.machine.engine(eal, &args.idle))?;
     let port = port::attach(&engine, args.port.device(), &setup, options, &[])?;
-    args.sandbox.apply(&engine, [], inputs.iter().filter_map(Input::path), false)?;
+    args.sandbox.apply(&engine, [], inputs.iter().filter_map(Input::path))?;
     let session = Session::new(engine);
 
     let mut senders = Vec::new();

@@ -115,10 +115,10 @@ pub(super) fn run(args: &SinkArgs, log: &LogArgs, out: Out) -> anyhow::Result<()
     let hangup = Hangup::install().context("cannot handle signals")?;
     let setup = PortSetup { spread: args.spread, ..args.port.setup(0) };
     let eal = args.machine.eal(Some(&[args.port.device()]), args.port.queues.into(), port::megabytes(&setup));
-    let engine = Engine::start(args.machine.engine(eal, args.idle.idle))?;
+    let engine = Engine::start(args.machine.engine(eal, &args.idle))?;
     let device = room::for_receiver(args.port.device(), args.port.queues);
     let port = port::attach(&engine, &device, &setup, options, &[])?;
-    args.sandbox.apply(&engine, [args.out.clone()], [], args.store.spools())?;
+    args.sandbox.apply(&engine, [args.out.clone()], [])?;
     let mut session = Session::new(engine);
     let filter = RxFilter {
         allow: Ipv4Prefix::set(&args.allow),

@@ -10,11 +10,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use netpoll::{
     config::Formats,
-    dpdk,
     sink::{
         SinkConfig, SinkLedger, Template, TextConfig, TextFormat,
         decode::{DecodeConfig, Listen, parse_listeners, show_listeners},
-        store::{Converter, ConverterThread, Share, StoreConfig, StoreLimits},
+        store::{Converter, ConverterThread, StoreConfig, StoreLimits},
     },
 };
 
@@ -209,7 +208,7 @@ impl Store {
         let converter = Converter::open(config)?;
         let decoded = total(&converter, "datagrams");
         let spooled = converter.spooled_datagrams()?;
-        Ok(Store { thread: start(converter), decoded, spooled, stored: ledger.stored })
+        Ok(Store { thread: ConverterThread::start(converter, POLL), decoded, spooled, stored: ledger.stored })
     }
 
     pub(super) fn set_limits(&self, config: &StoreConfig) {
@@ -239,21 +238,6 @@ impl Store {
         ledger.equal(&format!("{port}.store"), (&format!("{records} records"), records), (&right, rows));
         Ok(())
     }
-}
-
-/// In the gaps, where the thread can come back from there.
-fn start(converter: Converter) -> ConverterThread {
-    if !dpdk::may_leave_the_gaps() {
-        tracing::debug!(
-            "decoding runs as any other thread: neither CAP_SYS_NICE nor RLIMIT_NICE lets it come back from SCHED_IDLE"
-        );
-        return ConverterThread::start(converter, POLL);
-    }
-    ConverterThread::start_in_the_gaps(converter, POLL, |share| {
-        if let Err(error) = dpdk::run_in_the_gaps(share == Share::Gaps) {
-            tracing::warn!("decoding stays as urgent as it was: {error}");
-        }
-    })
 }
 
 fn total(converter: &Converter, name: &str) -> u64 {

@@ -132,10 +132,15 @@ pub(super) fn engine(mut s: Section) -> EnginePlan {
     }
     // A stop signal ends every loop within 100 ms: half of that for the longest sleep.
     let max_us = sleep.and_then(|v| v.number(1..=50_000)).map_or(200, |at| at.value);
+    let real_time = s.get("real_time");
+    if let Some(real_time) = real_time.as_ref().filter(|_| word != Word::Sleep) {
+        real_time.wrong("only with idle = \"sleep\" a poll loop is a real-time thread, expected no such key");
+    }
+    let real_time = real_time.and_then(|v| v.flag()).unwrap_or(true);
     let idle = match word {
         Word::Busy => Idle::Busy,
         Word::Pause => Idle::Pause,
-        Word::Sleep => Idle::Sleep { max_us },
+        Word::Sleep => Idle::Sleep { max_us, real_time },
     };
     let plan = EnginePlan {
         idle,

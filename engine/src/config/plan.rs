@@ -90,6 +90,8 @@ pub enum Idle {
     Sleep {
         /// Longest sleep: what a frame may wait on an idle port.
         max_us: u32,
+        /// Whether the loops are real-time threads.
+        real_time: bool,
     },
 }
 

@@ -106,7 +106,9 @@ impl fmt::Display for Idle {
         match self {
             Idle::Busy => write!(f, "busy"),
             Idle::Pause => write!(f, "pause"),
-            Idle::Sleep { max_us } => write!(f, "sleep up to {max_us} us"),
+            Idle::Sleep { max_us, real_time } => {
+                write!(f, "sleep up to {max_us} us, {}", if *real_time { "real-time" } else { "not real-time" })
+            }
         }
     }
 }

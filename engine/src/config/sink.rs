@@ -195,7 +195,7 @@ fn limits(mut s: Section, spools: bool) -> SinkLimits {
     let limits = SinkLimits {
         // 64 to 256 KB is where copying is cheapest; the hook must not wait for one to be written.
         batch_bytes: s.number("batch_bytes", 65_536..=16 * MIB, 262_144),
-        batches_per_queue: s.number("batches_per_queue", 2..=1024, 64),
+        batches_per_queue: s.number("batches_per_queue", 2..=1024, 256),
         segment_bytes: s.number("segment_bytes", MIB..=64 << 30, 128 * MIB),
         segment_age: Duration::from_secs(s.number("segment_age_s", 1..=86_400, if spools { 60 } else { 3600 })),
         max_lines_per_source_per_s: s

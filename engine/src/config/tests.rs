@@ -132,6 +132,7 @@ fn one_mistake_each() {
         ("[eal]\nargs = [\"-l0-3\"]".into(), "6: eal.args: found \"-l0-3\", expected eal.lcores to say that"),
         // The idle policy.
         ("[engine]\nidle = \"busy\"\nidle_max_sleep_us = 5".into(), "7: engine.idle_max_sleep_us: only idle = \"sleep\" sleeps, expected no such key"),
+        ("[engine]\nidle = \"busy\"\nreal_time = true".into(), "7: engine.real_time: only with idle = \"sleep\" a poll loop is a real-time thread, expected no such key"),
         // Addresses.
         ("gateway = \"10.0.1.1\"".into(), "5: port.gateway: 10.0.1.1 is not a host in 10.0.0.1/24, expected one on the port's network"),
         ("gateway = \"10.0.0.255\"".into(), "5: port.gateway: 10.0.0.255 is not a host in 10.0.0.1/24, expected one on the port's network"),
@@ -201,7 +202,7 @@ fn defaults_leave_nothing_open() {
     let plan = plan(PORT);
     assert_eq!(plan.eal.lcores, [LcoreId(0)]);
     assert_eq!(plan.eal.memory, Memory::NoHuge { megabytes: 128 });
-    assert_eq!(plan.engine.idle, Idle::Sleep { max_us: 200 }, "the default must not burn a core");
+    assert_eq!(plan.engine.idle, Idle::Sleep { max_us: 200, real_time: true }, "the default must not burn a core");
     assert_eq!(plan.engine.burst_frames, 32);
     let port = &plan.ports[0];
     assert_eq!(port.queue_lcores, [LcoreId(0)]);
@@ -271,12 +272,12 @@ fn everything_said_is_in_the_plan() {
         (Sync::Every(Duration::from_millis(5)), &[Output::Parquet, Output::Text][..])
     );
     // Decoding and Parquet need memory, too, where they are built in.
-    let memory = if cfg!(feature = "store") { 183 } else { 23 };
+    let memory = if cfg!(feature = "store") { 249 } else { 89 };
     assert_eq!(
         plan.to_string(),
         format!(
             "eal      lcores 0, memory 128 MiB without hugepages
-engine   idle sleep up to 200 us, burst 32 frames, 10000 ARP/ICMP replies/s a port
+engine   idle sleep up to 200 us, real-time, burst 32 frames, 10000 ARP/ICMP replies/s a port
 port     np0        net_null0, ip 10.0.0.1/24 via 10.0.0.254
                     queues@lcores 0@0, descriptors 1024/1024, mbufs 4095 a queue, mtu 1500
 client   a          stdin -> 10.0.0.1:6665 -> 192.0.2.1:6666 (arp) on np0

@@ -29,6 +29,7 @@ mod mbuf;
 mod mempool;
 mod port;
 mod queue;
+mod real_time;
 mod ring;
 mod setup;
 mod spread;
@@ -45,10 +46,11 @@ pub use mbuf::Mbuf;
 pub use mempool::Mempool;
 pub use port::{Link, Port, PortInfo};
 pub use queue::DpdkQueue;
+pub use real_time::{keep_real_time, may_be_real_time, set_real_time};
 pub use setup::PortSetup;
 pub use spread::Spreading;
 pub use started::{ClosedPort, PoolAccount, PortStats, StartedPort};
-pub use threads::{ThreadStep, keep_the_way_out_of_the_gaps, may_leave_the_gaps, on_every_thread, run_in_the_gaps};
+pub use threads::{ThreadStep, on_every_thread};
 pub(crate) use ticks::ticks;
 
 /// The version of the DPDK that is linked, such as `DPDK 22.11.11`.

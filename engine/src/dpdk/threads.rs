@@ -15,10 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    process::{Resource, Rlimit},
-    thread::{CapabilitySet, CapabilitySets},
-};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// What a thread does to itself.
 #[derive(Clone, Copy, Debug)]
@@ -48,41 +45,6 @@ static CAPABILITIES: AtomicU64 = AtomicU64::new(0);
 static RULESET: AtomicI32 = AtomicI32::new(-1);
 /// Written by the handler, awaited by `on_every_thread`: T3 pairs with T4.
 static ANSWER: AtomicI32 = AtomicI32::new(0);
-
-/// The calling thread runs where no other one wants the CPU (SCHED_IDLE), or as any other (SCHED_OTHER). Into the gaps anybody may go; out
-/// of them only who [`may_leave_the_gaps`].
-pub fn run_in_the_gaps(gaps: bool) -> io::Result<()> {
-    let policy = if gaps { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the call reads one valid struct; 0 is the calling thread.
-    match unsafe { libc::sched_setscheduler(0, policy, &parameters) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Whether the calling thread could leave SCHED_IDLE again: by CAP_SYS_NICE, or where RLIMIT_NICE allows its nice value.
-pub fn may_leave_the_gaps() -> bool {
-    let limit = rustix::process::getrlimit(Resource::Nice).current;
-    let capable = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE));
-    capable || nice_limit().is_some_and(|needed| limit.is_none_or(|limit| limit >= needed))
-}
-
-/// Sees to it, for the whole process, that [`may_leave_the_gaps`] says yes when its rights are gone; whether that is so. Nothing
-/// above an ordinary thread becomes possible by it. It takes CAP_SYS_RESOURCE, or a limit that is high enough.
-pub fn keep_the_way_out_of_the_gaps() -> bool {
-    let before = rustix::process::getrlimit(Resource::Nice);
-    let Some(needed) = nice_limit() else { return false };
-    let at_least = |limit: Option<u64>| limit.map(|limit| limit.max(needed));
-    let wanted = Rlimit { current: at_least(before.current), maximum: at_least(before.maximum) };
-    rustix::process::setrlimit(Resource::Nice, wanted).is_ok()
-}
-
-/// RLIMIT_NICE that allows the calling thread's own nice value: it counts from 20 downwards.
-fn nice_limit() -> Option<u64> {
-    let nice = rustix::process::getpriority_process(None).ok()?;
-    u64::try_from(20 - nice).ok()
-}
 
 /// Has every thread of this process take the step, also threads that start meanwhile; their number. An error names the
 /// thread that could not, or did not within five minutes; some threads then have taken the step, and some have not.

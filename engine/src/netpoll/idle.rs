@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::urgency::Urgency;
 use crate::sync;
 
 /// What an idle loop does.
@@ -52,11 +53,12 @@ pub(super) struct Idler {
     first: Duration,
     /// Frames since it went to sleep.
     gathered: usize,
+    urgency: Urgency,
 }
 
 impl Idler {
-    pub(super) fn new(policy: IdlePolicy) -> Idler {
-        Idler { policy, empty_rounds: 0, first: FIRST_SLEEP, gathered: 0 }
+    pub(super) fn new(policy: IdlePolicy, urgency: Urgency) -> Idler {
+        Idler { policy, empty_rounds: 0, first: FIRST_SLEEP, gathered: 0, urgency }
     }
 
     /// A round moved `frames`.
@@ -64,6 +66,7 @@ impl Idler {
     pub(super) fn worked(&mut self, frames: usize) {
         self.empty_rounds = 0;
         self.gathered += frames;
+        self.urgency.worked();
     }
 
     /// A round moved none: does what the policy says.
@@ -74,7 +77,10 @@ impl Idler {
             IdlePolicy::Pause => std::hint::spin_loop(),
             IdlePolicy::Sleep { max } => match self.next_sleep(max) {
                 None => std::hint::spin_loop(),
-                Some(sleep) => sync::sleep(sleep),
+                Some(sleep) => {
+                    self.urgency.sleeps();
+                    sync::sleep(sleep);
+                }
             },
         }
     }
@@ -117,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_idle_loop_sleeps_longer_and_longer_up_to_its_limit() {
-        let mut idler = Idler::new(IdlePolicy::default());
+        let mut idler = Idler::new(IdlePolicy::default(), Urgency::default());
         let mut last = first(&mut idler, 1);
         assert_eq!(last, us(10));
         for _ in 0..100 {
@@ -131,7 +137,7 @@ mod tests {
 
     #[test]
     fn first_sleeps_follow_what_they_gather() {
-        let mut idler = Idler::new(IdlePolicy::default());
+        let mut idler = Idler::new(IdlePolicy::default(), Urgency::default());
         let sleeps: Vec<_> = [3, 16, 95, 96, 256, 50, 50, 50, 50].map(|frames| first(&mut idler, frames)).into();
         assert_eq!(sleeps, [10, 20, 40, 40, 40, 80, 160, 250, 250].map(us));
         assert_eq!(first(&mut idler, 257), us(125), "a ring might overflow");
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn no_sleep_is_longer_than_the_limit() {
         for limit in [us(1), us(10), us(200)] {
-            let mut idler = Idler::new(IdlePolicy::Sleep { max: limit });
+            let mut idler = Idler::new(IdlePolicy::Sleep { max: limit }, Urgency::default());
             for round in 0..1000 {
                 if round % 40 == 0 {
                     idler.worked(64);

@@ -28,6 +28,7 @@ mod rate;
 mod ring;
 mod send;
 mod stats;
+mod urgency;
 
 use std::net::IpAddr;
 

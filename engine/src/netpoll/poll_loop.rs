@@ -11,6 +11,7 @@ use super::{
     mailbox::{Mailbox, Ticket},
     poll::Budget,
     port::Port,
+    urgency::Urgency,
 };
 use crate::{
     LcoreId, QueueId,
@@ -28,6 +29,7 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(50);
 pub struct PollLoop<P: PortIo = super::DefaultIo> {
     queues: Vec<Polled<P>>,
     idle: IdlePolicy,
+    urgency: Urgency,
     burst: usize,
     shared: Arc<LoopShared<P>>,
 }
@@ -61,7 +63,19 @@ impl<P: PortIo> PollLoop<P> {
     pub fn new(idle: IdlePolicy, burst: usize) -> Self {
         let shared =
             LoopShared { stop: AtomicBool::new(false), running: AtomicBool::new(false), mailbox: Mailbox::new() };
-        Self { queues: Vec::new(), idle, burst: burst.clamp(1, MAX_BURST), shared: Arc::new(shared) }
+        Self {
+            queues: Vec::new(),
+            idle,
+            urgency: Urgency::default(),
+            burst: burst.clamp(1, MAX_BURST),
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Goes before others on its CPU as long as it sleeps now and then, by [`IdlePolicy::Sleep`]: `set` makes the calling thread a
+    /// real-time one (`true`), or an ordinary one again, and says whether it did. It is not called again once it did not.
+    pub fn real_time_by(&mut self, set: impl FnMut(bool) -> bool + Send + 'static) {
+        self.urgency = Urgency::by(set);
     }
 
     /// Polls this queue too.
@@ -83,7 +97,7 @@ impl<P: PortIo> PollLoop<P> {
         // For who looks at the process from outside: `top`, and the container's health check.
         name_thread(&format!("poll-{lcore}"));
         let _running = Running::begin(self.shared.clone());
-        let mut idler = Idler::new(self.idle);
+        let mut idler = Idler::new(self.idle, std::mem::take(&mut self.urgency));
         // P2: Acquire, before the rings are drained.
         while !self.shared.stop.load(Ordering::Acquire) {
             match self.round(lcore) {

@@ -27,7 +27,7 @@ use rustix::thread::CapabilitySet;
 pub use user::User;
 
 use self::needs::Needs;
-use crate::dpdk::{PortInfo, ThreadStep, keep_the_way_out_of_the_gaps, on_every_thread};
+use crate::dpdk::{PortInfo, ThreadStep, keep_real_time, on_every_thread};
 
 /// What the process may do from now on.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub struct Sandbox {
     readable: Vec<PathBuf>,
     /// Only the user is changed.
     open: bool,
-    in_the_gaps: bool,
+    real_time: bool,
 }
 
 /// What was done, a line a step.
@@ -148,10 +148,10 @@ impl Sandbox {
         self
     }
 
-    /// Whether there will be threads that run in the gaps of others ([`run_in_the_gaps`](crate::dpdk::run_in_the_gaps)) and come back:
-    /// by RLIMIT_NICE; by CAP_SYS_NICE, which is then kept, where that cannot be raised.
-    pub fn in_the_gaps(mut self, in_the_gaps: bool) -> Sandbox {
-        self.in_the_gaps = in_the_gaps;
+    /// Whether threads become real-time ones later ([`Engine::is_real_time`](crate::engine::Engine::is_real_time)): by RLIMIT_RTPRIO; by
+    /// CAP_SYS_NICE, which is then kept, where that cannot be raised.
+    pub fn real_time(mut self, real_time: bool) -> Sandbox {
+        self.real_time = real_time;
         self
     }
 
@@ -162,7 +162,7 @@ impl Sandbox {
             user::make(folder, self.user.as_ref())?;
         }
         let mut kept = if self.open { current()? } else { self.needs.capabilities & current()? };
-        if self.in_the_gaps && !keep_the_way_out_of_the_gaps() {
+        if self.real_time && !keep_real_time() {
             kept |= CapabilitySet::SYS_NICE & current()?;
         }
         match &self.user {

@@ -52,7 +52,11 @@ pub struct SinkHook {
     /// When the current batch got its first row.
     opened_ns: u64,
     full: Producer<Box<Batch>>,
+    /// Comes back from the writer.
     empty: Consumer<Box<Batch>>,
+    /// Empty ones at hand, the last that came back on top: as long as the writer keeps up, the same few are used, which the caches still
+    /// hold.
+    spare: Vec<Box<Batch>>,
     batch_count: usize,
     batch_bytes: usize,
     /// Sixteenths of the batches (but the current one) that are empty.
@@ -90,11 +94,8 @@ impl SinkHook {
         let batch_count = batch_count.max(2);
         // Each ring has room for all batches, so that neither side ever finds its ring full.
         let (full, full_end) = RingBuffer::new(batch_count);
-        let (mut empty_end, empty) = RingBuffer::new(batch_count);
-        for _ in 0..batch_count {
-            let pushed = empty_end.push(Box::new(Batch::new(batch_rows, batch_bytes)));
-            debug_assert!(pushed.is_ok());
-        }
+        let (empty_end, empty) = RingBuffer::new(batch_count);
+        let spare = (0..batch_count).map(|_| Box::new(Batch::new(batch_rows, batch_bytes))).collect();
         let (notices, notices_end) = RingBuffer::new(notices::RING);
         let (loss_ring, losses_end) = RingBuffer::new(LOSS_RING);
         let shared = Arc::new(HookShared { queue, counters: HookCounters::default(), done: Done::new() });
@@ -103,6 +104,7 @@ impl SinkHook {
             opened_ns: 0,
             full,
             empty,
+            spare,
             batch_count,
             batch_bytes: batch_bytes.clamp(1, i32::MAX as usize),
             level: 16,
@@ -141,7 +143,7 @@ impl SinkHook {
 
     #[inline]
     fn update_level(&mut self) {
-        self.level = (self.empty.slots() * 16 / (self.batch_count - 1)).min(16) as u8;
+        self.level = ((self.empty.slots() + self.spare.len()) * 16 / (self.batch_count - 1)).min(16) as u8;
     }
 
     /// Puts one datagram into a batch, or counts why not.
@@ -163,7 +165,7 @@ impl SinkHook {
             return;
         }
         self.send_current();
-        let next = if self.current.is_none() { self.empty.pop().ok() } else { None };
+        let next = if self.current.is_none() { self.take_empty() } else { None };
         let Some(mut batch) = next else {
             self.shared.counters.batch_ring_full.add(1);
             self.note_loss(datagram, "batch_ring_full", now);
@@ -175,6 +177,14 @@ impl SinkHook {
         let pushed = batch.push(datagram, now.real_ns);
         debug_assert!(pushed);
         self.current = Some(batch);
+    }
+
+    fn take_empty(&mut self) -> Option<Box<Batch>> {
+        // Room for all of them from the start.
+        while let Ok(batch) = self.empty.pop() {
+            self.spare.push(batch);
+        }
+        self.spare.pop()
     }
 
     /// Hands the current batch to the writer.

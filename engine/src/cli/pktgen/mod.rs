@@ -62,7 +62,7 @@ pub(super) fn run(args: &PktgenArgs, log: &LogArgs, out: Out) -> anyhow::Result<
     let stop = Stop::install().context("cannot handle signals")?;
     let client_mbufs = plan.clients() * plan.ring_frames();
     let (engine, ends) = args.ports.start(&args.machine, &args.idle, client_mbufs, plan.to.0)?;
-    args.sandbox.apply(&engine, [], [], false)?;
+    args.sandbox.apply(&engine, [], [])?;
     let plan = args.addressed(plan, &ends);
     let mut books = Books::new(plan.clients());
     let (from, to) = (ends.tx.name(), ends.rx.as_ref().map(|rx| rx.name()));

@@ -77,7 +77,7 @@ impl PortsArgs {
         let devices: Vec<&Device> = [Some(tx), self.rx()].into_iter().flatten().collect();
         let megabytes = devices.len() as u32 * port::megabytes(&setup);
         let eal = machine.eal(Some(&devices), devices.len(), megabytes);
-        let engine = Engine::start(machine.engine(eal, idle.idle))?;
+        let engine = Engine::start(machine.engine(eal, idle))?;
         let mut options = options(tx, self.ip);
         options.gateway = self.gateway;
         let tx = port::attach(&engine, tx, &setup, options, &[])?;
@@ -94,7 +94,7 @@ impl PortsArgs {
         to: Ipv4Addr,
     ) -> anyhow::Result<(Engine, Ends)> {
         let eal = machine.own_eal(2, 2 * port::megabytes(setup));
-        let engine = Engine::start(machine.engine(eal, idle.idle))?;
+        let engine = Engine::start(machine.engine(eal, idle))?;
         let options = [PortOptions::new("pktgen0"), PortOptions::new("pktgen1").ip(to, TEST_PREFIX)];
         let [tx, rx] = engine.ring_pair(RING_FRAMES, setup, options)?;
         Ok((engine, Ends { tx, rx: Some(rx), joined: true }))

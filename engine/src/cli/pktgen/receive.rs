@@ -24,7 +24,7 @@ pub(super) fn run(args: &PktgenArgs, out: Out) -> anyhow::Result<()> {
     let hgrm = args.open_hgrm()?;
     let stop = Stop::install().context("cannot handle signals")?;
     let (engine, Ends { tx: port, .. }) = args.ports.start(&args.machine, &args.idle, 0, args.to.0)?;
-    args.sandbox.apply(&engine, [], [], false)?;
+    args.sandbox.apply(&engine, [], [])?;
     let streams = args.clients as usize;
     // As many as are sent, by the same rule: then what never came is known, too.
     let ends = args.count.map(|count| {

@@ -13,7 +13,6 @@ use super::{
     Layout, Manifest, Removed, SegmentReader, StoreConfig, StoreError, StoreLimits, hour_of,
     layout::{FileId, make_dir, publish, remove, sync_dir, temporary},
     list_segments,
-    pace::Pace,
     retention::retain,
     rows::Rows,
     schema,
@@ -68,7 +67,6 @@ pub struct Converter {
     /// A conversion failed half-way: the state is to be read again.
     failed: bool,
     removed: Removed,
-    pub(super) pace: Pace,
     faults: Faults,
 }
 
@@ -89,7 +87,6 @@ impl Converter {
             watched: None,
             failed: false,
             removed: Removed::default(),
-            pace: Pace::default(),
             faults: Faults::default(),
         };
         converter.reload()?;
@@ -238,8 +235,7 @@ impl Converter {
         let mut damaged = damaged;
         self.watched = None;
         let id = FileId { segment, flush: 0 };
-        let Converter { layout, config, rows, gaps, pace, faults, .. } = self;
-        let mut files = Files::new(layout, config, id, rows, gaps, pace, faults);
+        let mut files = Files::new(&self.layout, &self.config, id, &mut self.rows, &mut self.gaps, &mut self.faults);
         if let Some(mut reader) = SegmentReader::open(&path)? {
             match reader.decode(&mut self.decoder, &mut files) {
                 Ok(()) => {}
@@ -258,8 +254,7 @@ impl Converter {
     fn flush(&mut self) -> Result<Step, StoreError> {
         let last = self.manifest.last.unwrap_or_default();
         let id = FileId { segment: last.segment, flush: last.flush + 1 };
-        let Converter { layout, config, rows, gaps, pace, faults, .. } = self;
-        let mut files = Files::new(layout, config, id, rows, gaps, pace, faults);
+        let mut files = Files::new(&self.layout, &self.config, id, &mut self.rows, &mut self.gaps, &mut self.faults);
         self.decoder.flush(&mut files);
         let records = files.end()?;
         self.commit(id, self.manifest.segment, self.manifest.damaged, records)?;
@@ -382,7 +377,6 @@ struct Files<'a> {
     dirs: BTreeSet<PathBuf>,
     /// Nothing more is written after an error; the caller hears of it at the end.
     error: Option<StoreError>,
-    pace: &'a mut Pace,
     faults: &'a mut Faults,
 }
 
@@ -394,9 +388,6 @@ impl Output for Files<'_> {
         self.rows.push(record);
         // Looked at now and then: adding it up costs more than a short row.
         let is_time = self.rows.len().is_multiple_of(64);
-        if is_time {
-            self.pace.breathe();
-        }
         if is_time && self.rows.held_bytes() >= self.config.part_bytes.min(MAX_PART_BYTES) {
             self.error = self.write_part().err();
             self.rows.clear();
@@ -415,11 +406,9 @@ impl<'a> Files<'a> {
         id: FileId,
         rows: &'a mut Rows,
         gaps: &'a mut Gaps,
-        pace: &'a mut Pace,
         faults: &'a mut Faults,
     ) -> Files<'a> {
-        let dirs = BTreeSet::new();
-        Files { layout, config, id, rows, gaps, part: 0, records: 0, dirs, error: None, pace, faults }
+        Files { layout, config, id, rows, gaps, part: 0, records: 0, dirs: BTreeSet::new(), error: None, faults }
     }
 
     /// All is on the disk, under its names. Gives the number of records.
@@ -455,13 +444,12 @@ impl<'a> Files<'a> {
     }
 
     /// The file, and the rows that its own footer says.
-    fn write_parquet(&mut self, file: File, order: &[u32]) -> parquet::errors::Result<(File, u64)> {
+    fn write_parquet(&self, file: File, order: &[u32]) -> parquet::errors::Result<(File, u64)> {
         let properties = schema::properties(self.config.zstd_level);
         let mut file = BufWriter::with_capacity(1 << 20, file);
         let mut writer = ArrowWriter::try_new(&mut file, schema::schema(), Some(properties))?;
         for rows in order.chunks(BATCH_ROWS) {
             writer.write(&schema::batch(self.rows, rows)?)?;
-            self.pace.breathe();
         }
         let rows = writer.close()?.file_metadata().num_rows().unsigned_abs();
         Ok((file.into_inner().map_err(|error| error.into_error())?, rows))

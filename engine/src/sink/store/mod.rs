@@ -30,7 +30,6 @@ mod clock;
 mod converter;
 mod layout;
 mod manifest;
-mod pace;
 mod retention;
 mod rows;
 mod schema;
@@ -48,7 +47,6 @@ pub use backlog::Backlog;
 pub use converter::{Converter, Step};
 pub(crate) use layout::{Layout, StoredFile, hour_of};
 pub(crate) use manifest::Manifest;
-pub use pace::Share;
 pub use retention::Removed;
 pub(crate) use rows::Rows;
 #[cfg(test)]

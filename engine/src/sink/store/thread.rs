@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Converter, Share, Step, StoreError, StoreLimits, clock::BelievedClock, pace::Pace};
+use super::{Converter, Step, StoreError, StoreLimits, clock::BelievedClock};
 
 /// A converter on a thread of its own.
 #[derive(Debug)]
@@ -22,21 +22,7 @@ pub struct ConverterThread {
 
 impl ConverterThread {
     /// Looks for sealed segments every `poll`. What fails is logged and tried again.
-    pub fn start(converter: Converter, poll: Duration) -> ConverterThread {
-        Self::start_by(converter, poll, Pace::default())
-    }
-
-    /// The same, in the gaps that other threads leave as long as it keeps up. `set` sets the share of the thread that calls it.
-    pub fn start_in_the_gaps(
-        converter: Converter,
-        poll: Duration,
-        set: impl FnMut(Share) + Send + 'static,
-    ) -> ConverterThread {
-        Self::start_by(converter, poll, Pace::by(set))
-    }
-
-    fn start_by(mut converter: Converter, poll: Duration, pace: Pace) -> ConverterThread {
-        converter.pace = pace;
+    pub fn start(mut converter: Converter, poll: Duration) -> ConverterThread {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let limits = Arc::<Mutex<Option<StoreLimits>>>::default();
@@ -53,7 +39,6 @@ impl ConverterThread {
                     // A failure shows again, and is told, in the steps.
                     let _ = converter.retain(believed_ns());
                 }
-                converter.pace.begin();
                 let step = converter.step(believed_ns());
                 match &step {
                     // Said once, until it works again.
@@ -63,16 +48,13 @@ impl ConverterThread {
                 }
                 failing = step.is_err();
                 if !matches!(step, Ok(Step::Converted { .. } | Step::Flushed { .. })) {
-                    converter.pace.rest();
                     thread::park_timeout(if failing { poll.max(Duration::from_secs(1)) } else { poll });
                 }
             }
-            converter.pace.hurry();
             converter.finish(believed_ns())?;
             Ok(converter)
         };
-        let thread = thread::Builder::new().name("netpoll-store".into()).spawn(run).expect("a thread can be made");
-        ConverterThread { stop, limits, thread }
+        ConverterThread { stop, limits, thread: thread::spawn(run) }
     }
 
     /// Goes on with other limits, soon.
