@@ -36,8 +36,8 @@ pub(super) struct HookShared {
 #[derive(Debug)]
 pub(super) struct QueueEnds {
     pub(super) shared: Arc<HookShared>,
-    pub(super) full: Consumer<Box<Batch>>,
-    pub(super) empty: Producer<Box<Batch>>,
+    pub(super) full: Consumer<Batch>,
+    pub(super) empty: Producer<Batch>,
     pub(super) notices: Consumer<Notice>,
     /// What the writer knows of `hidden_notices`.
     pub(super) hidden_seen: u64,
@@ -48,15 +48,15 @@ pub(super) struct QueueEnds {
 /// The sink's [`RxHook`]. Dropping it hands its last batch to the writer.
 #[derive(Debug)]
 pub struct SinkHook {
-    current: Option<Box<Batch>>,
+    current: Option<Batch>,
     /// When the current batch got its first row.
     opened_ns: u64,
-    full: Producer<Box<Batch>>,
+    full: Producer<Batch>,
     /// Comes back from the writer.
-    empty: Consumer<Box<Batch>>,
+    empty: Consumer<Batch>,
     /// Empty ones at hand, the last that came back on top: as long as the writer keeps up, the same few are used, which the caches still
     /// hold.
-    spare: Vec<Box<Batch>>,
+    spare: Vec<Batch>,
     batch_count: usize,
     batch_bytes: usize,
     /// Sixteenths of the batches (but the current one) that are empty.
@@ -95,7 +95,7 @@ impl SinkHook {
         // Each ring has room for all batches, so that neither side ever finds its ring full.
         let (full, full_end) = RingBuffer::new(batch_count);
         let (empty_end, empty) = RingBuffer::new(batch_count);
-        let spare = (0..batch_count).map(|_| Box::new(Batch::new(batch_rows, batch_bytes))).collect();
+        let spare = (0..batch_count).map(|_| Batch::new(batch_rows, batch_bytes)).collect();
         let (notices, notices_end) = RingBuffer::new(notices::RING);
         let (loss_ring, losses_end) = RingBuffer::new(LOSS_RING);
         let shared = Arc::new(HookShared { queue, counters: HookCounters::default(), done: Done::new() });
@@ -179,7 +179,7 @@ impl SinkHook {
         self.current = Some(batch);
     }
 
-    fn take_empty(&mut self) -> Option<Box<Batch>> {
+    fn take_empty(&mut self) -> Option<Batch> {
         // Room for all of them from the start.
         while let Ok(batch) = self.empty.pop() {
             self.spare.push(batch);

@@ -158,7 +158,7 @@ impl Writer {
         }
     }
 
-    fn store(&mut self, index: usize, mut batch: Box<Batch>, deadline: Option<Instant>) {
+    fn store(&mut self, index: usize, mut batch: Batch, deadline: Option<Instant>) {
         let rows = batch.rows() as u64;
         let counters = &self.shared.writer;
         counters.held_rows.add(rows);
