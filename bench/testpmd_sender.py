@@ -49,6 +49,13 @@ class Testpmd(compare.Party):
         self.wait_for(r"Bye")
 
 
+def stolen_ns():
+    """How long the machine below has kept the sink's CPU from it (`steal` in /proc/stat, in hundredths of a second)."""
+    line = next(line for line in pathlib.Path("/proc/stat").read_text().splitlines()
+                if line.startswith(f"cpu{receivers.SINK_LCORE} "))
+    return int(line.split()[8]) * 10_000_000
+
+
 def dropped(link):
     """What the kernel dropped of the veth's frames, at either end."""
     total = 0
@@ -65,10 +72,10 @@ def trial(sink, link, size, seconds):
             running.rest()
             testpmd = Testpmd(link, size)
             try:
-                before, cpu_before = dropped(link), running.cpu_ns()
+                before, cpu_before, stolen_before = dropped(link), running.cpu_ns(), stolen_ns()
                 sent, wall_ns = testpmd.send(seconds)
                 cpu_ns = running.rest() - cpu_before
-                lost = dropped(link) - before
+                lost, stolen = dropped(link) - before, stolen_ns() - stolen_before
                 testpmd.end()
             finally:
                 testpmd.kill()
@@ -82,7 +89,7 @@ def trial(sink, link, size, seconds):
     # What the veth drops is what the driver says it missed, where it can say so.
     if sent != arrived + max(0, lost - missed):
         raise receivers.Failed(f"{sent} sent, {arrived} arrived, {lost} dropped by the veth, {missed} missed:\n{said}")
-    return sent, wall_ns, cpu_ns, stored
+    return sent, wall_ns, cpu_ns, stored, stolen
 
 
 def main():
@@ -97,9 +104,9 @@ def main():
     sink = receivers.Sink(options.driver, program, "--no-huge", "parquet")
     with receivers.Link() as link:
         for _ in range(options.rounds):
-            sent, wall_ns, cpu_ns, stored = trial(sink, link, options.size, options.seconds)
+            sent, wall_ns, cpu_ns, stored, stolen = trial(sink, link, options.size, options.seconds)
             print(f"{sink.name}: {sent / wall_ns * 1e3:.3f} M frames/s by testpmd, {sent - stored} of {sent} not stored, all of them "
-                  f"counted; {cpu_ns / stored:.0f} ns CPU a line", flush=True)
+                  f"counted; {cpu_ns / stored:.0f} ns CPU a line; {stolen // 1_000_000} ms stolen from its CPU", flush=True)
 
 
 if __name__ == "__main__":

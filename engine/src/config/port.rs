@@ -176,8 +176,9 @@ pub(super) fn resolve(
             Some(queues)
         })
         .collect();
-    let mut least_busy = || {
-        let (lcore, queues) = load.iter_mut().min_by_key(|(_, queues)| *queues)?;
+    // `but` is taken only where there is no other.
+    let mut least_busy = |but: Option<LcoreId>| {
+        let (lcore, queues) = load.iter_mut().min_by_key(|(lcore, queues)| (Some(*lcore) == but, *queues))?;
         *queues += 1;
         Some(*lcore)
     };
@@ -192,7 +193,13 @@ pub(super) fn resolve(
         }
         let queue_lcores = match named {
             Some(queues) => queues,
-            None => (0..port.queues).map(|_| least_busy()).collect::<Option<_>>()?,
+            None => {
+                let receiver = least_busy(None)?;
+                // Who spreads in software has enough to do with that.
+                let but = (port.spread == SpreadBy::Software).then_some(receiver);
+                let others = (1..port.queues).map(|_| least_busy(but));
+                std::iter::once(Some(receiver)).chain(others).collect::<Option<_>>()?
+            }
         };
         plans.push(PortPlan {
             name: port.name?.value,

@@ -223,7 +223,7 @@ fn lcores_are_given_out_round_robin_around_those_that_are_named() {
     assert_eq!(named.ports[0].spread, SpreadBy::Auto);
     let software = plan(&ports.replacen("queues = 3", "queues = 3\nspread = \"software\"", 1));
     assert_eq!(software.ports[0].spread, SpreadBy::Software);
-    assert!(software.to_string().contains("0@0 1@1 2@0 spread in software, descriptors"), "{software}");
+    assert!(software.to_string().contains("0@0 1@1 2@1 spread in software, descriptors"), "{software}");
     // Automatic: a CPU a queue, one CPU left over, and what the port names.
     let automatic = plan(ports);
     assert_eq!(automatic.eal.lcores, [0, 1, 2].map(LcoreId));
