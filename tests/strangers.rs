@@ -78,8 +78,9 @@ impl Rig {
     }
 }
 
+/// With few batches: what the tests' rigs hold at once is in one process.
 fn config(dir: &Path) -> SinkConfig {
-    SinkConfig { min_free_bytes: 0, sync: SyncPolicy::Never, ..SinkConfig::text_only(dir) }
+    SinkConfig { batches_per_queue: 64, min_free_bytes: 0, sync: SyncPolicy::Never, ..SinkConfig::text_only(dir) }
 }
 
 /// A line's frame that can be sent as another source's, without being built anew.
@@ -226,8 +227,6 @@ fn forged_sources_cost_nothing_and_harm_nobody() {
     let sink = config(dir.path());
     #[cfg(feature = "store")]
     let sink = SinkConfig { text: None, spool: Some(netpoll::sink::SpoolConfig::default()), ..sink };
-    // Few batches: the rigs of the other tests are in this process, too.
-    let sink = SinkConfig { batches_per_queue: 64, ..sink };
     let (at_first, bound) = (resident_bytes("VmRSS"), sink.memory_bytes(1));
     let rig = Rig::start(SinkConfig { max_lines_per_source_per_s: Some(100), ..sink });
     #[cfg(feature = "store")]
