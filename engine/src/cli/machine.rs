@@ -37,9 +37,8 @@ pub(super) struct MachineArgs {
 #[command(next_help_heading = "Machine")]
 pub(super) struct IdleArgs {
     /// An idle poll loop sleeps (up to 1 ms; `sleep:200`: 200 us), or burns its core: `pause`, `busy`. What that costs, at
-    /// 200 lines/s beside other work (bench/idle.py): a datagram waits 0.4 ms in the median and 1.8 ms at p90 with `sleep`
-    /// (5 % of a core), 0.1 and 0.3 ms with `sleep:200` (7 %), 0.08 and 0.13 ms with `sleep:50` (13 %), 0.02 ms with `pause`
-    /// and `busy`.
+    /// 200 lines/s (bench/idle.py): a datagram waits 0.35 ms in the median and 0.6 ms at p90 with `sleep` (10 % of a core),
+    /// 0.13 and 0.22 ms with `sleep:200` (13 %), 0.04 and 0.07 ms with `sleep:50` (27 %), 0.01 ms with `pause` and `busy`.
     #[arg(long, value_name = "POLICY", value_parser = idle, default_value = "sleep")]
     idle: IdlePolicy,
     /// A poll loop that sleeps stays an ordinary thread. Without this it is a real-time one (SCHED_RR) where it may be and has slept
