@@ -136,8 +136,9 @@ impl Engine {
         let real_time = wanted && dpdk::may_be_real_time();
         if wanted && !real_time {
             tracing::info!(
-                "poll loops are ordinary threads: on a CPU that they share with others, frames may wait for some ms. Real-time ones \
-                 take CAP_SYS_NICE, or RLIMIT_RTPRIO 1 (`--ulimit rtprio=1` in Docker, `LimitRTPRIO=1` in systemd)"
+                "poll loops do not become real-time threads: on a CPU that they share with others, frames may wait for some ms. It takes \
+                 CAP_SYS_NICE, or RLIMIT_RTPRIO 1 (`--ulimit rtprio=1` in Docker, `LimitRTPRIO=1` in systemd), and that no other \
+                 policy was chosen for the process (`chrt`)"
             );
         }
         Ok(Engine { eal, idle, real_time, burst, state: Mutex::default() })

@@ -98,7 +98,7 @@ fn lcores_that_sleep_are_real_time_threads_where_they_may() {
         );
         running.signal("TERM");
         let run = running.end().ends(0).balances();
-        assert_eq!(run.stderr.contains("poll loops are ordinary threads"), told, "{run:#?}");
+        assert_eq!(run.stderr.contains("poll loops do not become real-time threads"), told, "{run:#?}");
     }
 }
 

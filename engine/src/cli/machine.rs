@@ -42,7 +42,7 @@ pub(super) struct IdleArgs {
     #[arg(long, value_name = "POLICY", value_parser = idle, default_value = "sleep")]
     idle: IdlePolicy,
     /// A poll loop that sleeps stays an ordinary thread. Without this it is a real-time one (SCHED_RR) where it may be and has slept
-    /// in the last 20 ms: on a CPU that it shares no frame waits for others then.
+    /// in the last 20 ms: on a CPU that it shares it does not wait for others' slices then.
     #[arg(long)]
     no_real_time: bool,
 }

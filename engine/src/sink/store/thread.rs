@@ -54,7 +54,8 @@ impl ConverterThread {
             converter.finish(believed_ns())?;
             Ok(converter)
         };
-        ConverterThread { stop, limits, thread: thread::spawn(run) }
+        let thread = thread::Builder::new().name("netpoll-store".into()).spawn(run).expect("a thread can be made");
+        ConverterThread { stop, limits, thread }
     }
 
     /// Goes on with other limits, soon.
